@@ -1,0 +1,1 @@
+"""The live gateway: endpoint, upstream connections, catalog, admin and CLI."""

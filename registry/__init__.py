@@ -1,0 +1,1 @@
+"""What exists: servers, their catalogs, approvals and assigned names, in one store."""
