@@ -1,0 +1,162 @@
+"""JSON-RPC 2.0 framing on shallow dicts.
+
+A message is decoded one level deep into ``dict[str, Raw]``: what the gateway does not need to
+understand stays the bytes it arrived as, and leaves as those bytes. Nothing inside is lost, be it
+an unknown field, a 40-digit integer or the spelling of a float, and a 1 MiB result costs a scan
+instead of a parse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from gateway import protocol
+from gateway.errors import RpcError
+
+Raw: TypeAlias = msgspec.Raw
+Shallow: TypeAlias = dict[str, msgspec.Raw]
+
+MAX_DEPTH: Final = 128
+"""Nesting that a message may have; deeper ones are refused before anything walks them."""
+
+_shallow = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_batch = msgspec.json.Decoder(list[msgspec.Raw])
+_value = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_NULL: Final = b"null"
+
+encode = _encoder.encode
+
+
+def raw(value: object) -> Raw:
+    """The value as JSON, ready to be spliced into a message."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def shallow(data: bytes | Raw) -> Shallow:
+    """Decode a JSON object one level deep. Raises msgspec.MsgspecError, RecursionError."""
+    return _shallow.decode(data)
+
+
+def value(data: bytes | Raw) -> Any:
+    """Decode JSON fully. Raises msgspec.MsgspecError, RecursionError."""
+    return _value.decode(data)
+
+
+def is_null(item: Raw | None) -> bool:
+    """True for an absent field and for JSON null."""
+    return item is None or bytes(item) == _NULL
+
+
+def too_deep(data: bytes, limit: int = MAX_DEPTH) -> bool:
+    """Whether brackets in the JSON text nest deeper than the limit.
+
+    Text with no more than ``limit`` opening brackets in all cannot, which settles nearly every
+    message by two counts.
+    """
+    if data.count(b"{") + data.count(b"[") <= limit:
+        return False
+    depth = 0
+    for match in _TOKENS.finditer(data):
+        token = data[match.start()]
+        if token in b"{[":
+            depth += 1
+            if depth > limit:
+                return True
+        elif token in b"}]":
+            depth -= 1
+    return False
+
+
+def parse(data: bytes) -> Shallow | list[Shallow]:
+    """Decode one message, or a batch, from the bytes a peer sent.
+
+    Raises RpcError (-32700 for text that is not JSON in UTF-8 or nests too deep, -32600 for JSON
+    that is no JSON-RPC message).
+    """
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise RpcError(
+            protocol.PARSE_ERROR,
+            f"The message is not UTF-8 (byte {error.start}).",
+            "Send JSON encoded as UTF-8.",
+        ) from None
+    if too_deep(data):
+        raise RpcError(
+            protocol.PARSE_ERROR, f"The message nests deeper than {MAX_DEPTH} levels.", "Send flatter JSON."
+        )
+    head = data[:64].lstrip()[:1]
+    try:
+        if head == b"[":
+            items = _batch.decode(data)
+            if not items:
+                raise RpcError(protocol.INVALID_REQUEST, "The batch is empty.")
+            return [_shallow.decode(item) for item in items]
+        return _shallow.decode(data)
+    except msgspec.ValidationError:
+        raise RpcError(
+            protocol.INVALID_REQUEST,
+            "The message is not a JSON object.",
+            "Send a JSON-RPC 2.0 request object.",
+        ) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError(protocol.PARSE_ERROR, f"The message is not JSON: {error}.") from None
+
+
+def text(item: Raw | None) -> str | None:
+    """The string an item holds, or None when it is absent or something else."""
+    if item is None:
+        return None
+    data = bytes(item)
+    if len(data) < 2 or data[0] != 34:
+        return None
+    if b"\\" in data:
+        decoded = _value.decode(data)
+        return decoded if isinstance(decoded, str) else None
+    return data[1:-1].decode()
+
+
+def request(ident: int | str | Raw, method: str, params: bytes | Raw | None = None) -> bytes:
+    """A request. ``params`` is JSON."""
+    head = b'{"jsonrpc":"2.0","id":%b,"method":"%b"' % (
+        bytes(ident) if isinstance(ident, msgspec.Raw) else _encoder.encode(ident),
+        method.encode(),
+    )
+    return head + (b',"params":%b}' % bytes(params) if params is not None else b"}")
+
+
+def notification(method: str, params: bytes | Raw | None = None) -> bytes:
+    """A notification. ``params`` is JSON."""
+    head = b'{"jsonrpc":"2.0","method":"%b"' % method.encode()
+    return head + (b',"params":%b}' % bytes(params) if params is not None else b"}")
+
+
+def result(ident: bytes | Raw, payload: bytes | Raw) -> bytes:
+    """A response carrying a result; both arguments are JSON. The id always stands second."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(ident), bytes(payload))
+
+
+def error(ident: bytes | Raw | None, payload: bytes | Raw | Mapping[str, Any]) -> bytes:
+    """A response carrying an error object; without an id it says ``"id":null``."""
+    body = _encoder.encode(payload) if isinstance(payload, Mapping) else bytes(payload)
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_NULL if ident is None else bytes(ident), body)
+
+
+def request_id(message: Shallow) -> Raw | None:
+    """The id of a request, or None for a notification.
+
+    Raises RpcError (-32600) where the id is neither a string nor an integer (MCP, Messages).
+    """
+    ident = message.get("id")
+    if ident is None:
+        return None
+    data = bytes(ident)
+    if data[0] == 34 or data.lstrip(b"-").isdigit():
+        return ident
+    raise RpcError(protocol.INVALID_REQUEST, "A request's id must be a string or an integer.")
