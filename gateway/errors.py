@@ -34,13 +34,19 @@ class GatewayError(Exception):
 
 
 class RpcError(GatewayError):
-    """A request of the client's that cannot be served as sent."""
+    """A request of the client's that cannot be served as sent.
+
+    :param status: the HTTP status that goes with it where the transport and era have one.
+    """
 
     kind = "invalid_request"
 
-    def __init__(self, code: int, message: str, hint: str | None = None, **data: Any) -> None:
+    def __init__(
+        self, code: int, message: str, hint: str | None = None, *, status: int = 200, **data: Any
+    ) -> None:
         super().__init__(message, hint, **data)
         self.code = code
+        self.status = status
 
     def to_error(self) -> dict[str, Any]:
         text = f"{self.message} {self.hint}" if self.hint else self.message

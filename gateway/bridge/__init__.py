@@ -1,0 +1,1 @@
+"""Crossing from one wire era of MCP to the other."""

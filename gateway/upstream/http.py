@@ -1,0 +1,505 @@
+"""A streamable HTTP server, in either era, over pooled keep-alive connections."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
+from gateway.jsonrpc import Raw, Shallow
+from gateway.protocol import Era
+from gateway.upstream import base
+from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+from gateway.upstream.eventstream import EventStream
+from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
+from gateway.upstream.stdio import answer_server_request
+
+log = logging.getLogger("toolyard.upstream")
+
+_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+LISTEN_RETRY: Final = (1.0, 60.0)
+"""Shortest and longest pause before a dropped notification stream is opened again."""
+
+
+class NotStreamableError(UpstreamProtocolError):
+    """The URL does not speak streamable HTTP (400, 404 or 405 with no modern error): try HTTP+SSE."""
+
+
+class WrongEraError(UpstreamProtocolError):
+    """The server does not speak the era it was asked in."""
+
+
+class SessionLostError(UpstreamUnavailable):
+    """The server answered 404 to our session (2025-11-25, Session Management): initialize again."""
+
+
+class NeedsLoginError(UpstreamUnavailable):
+    """The server answered 401 or 403."""
+
+    kind = "needs_login"
+    retriable = False
+
+
+def request_head(pool: HttpPool, path: str, headers: Mapping[str, str], accept: str) -> bytes:
+    """The part of a request's head that is the same for every call. Raises ValueError on CR or LF."""
+    lines = [f"Host: {pool.authority}", f"Accept: {accept}", "User-Agent: toolyard"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    text = f"{path} HTTP/1.1\r\n" + "".join(line + "\r\n" for line in lines)
+    if any("\r" in line or "\n" in line for line in lines) or "\n" in path or " " in path:
+        raise ValueError("a header or the path contains a line break or a space")
+    return text.encode("latin-1")
+
+
+def target(url: str) -> str:
+    """Path and query of a URL, for the request line."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def header_value(value: str) -> str:
+    """Encode a parameter for ``Mcp-Name`` and ``Mcp-Param-*`` (2026-07-28, Value Encoding)."""
+    plain = value.isascii() and value.isprintable() and value == value.strip()
+    if plain and not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+class PostExchange(Exchange):
+    """Consumes the response to one POST: a JSON body, or an event stream that ends in the answer."""
+
+    __slots__ = (
+        "_chunks",
+        "_events",
+        "_inflate",
+        "_size",
+        "call",
+        "connection",
+        "headers",
+        "on_message",
+        "status",
+    )
+
+    def __init__(self, call: PendingCall | None, on_message: Callable[[Shallow], None]) -> None:
+        self.call = call
+        self.on_message = on_message
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.connection: HttpConnection | None = None
+        self._events: EventStream | None = None
+        self._inflate: zlib._Decompress | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status, self.headers = status, headers
+        if status < 300 and headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            self._events = EventStream(self._event, MAX_MESSAGE)
+        if headers.get(b"content-encoding", b"identity").lower() in (b"gzip", b"deflate"):
+            self._inflate = zlib.decompressobj(wbits=47)
+
+    def data(self, chunk: bytes) -> None:
+        try:
+            if self._inflate is not None:
+                chunk = self._inflate.decompress(chunk, MAX_MESSAGE)
+            if self._events is not None:
+                self._events.feed(chunk)
+                return
+        except (OverflowError, zlib.error) as error:
+            self._abort(UpstreamProtocolError(f"The server's answer cannot be read: {error}."))
+            return
+        self._size += len(chunk)
+        if self._size > MAX_MESSAGE:
+            self._abort(UpstreamProtocolError(f"The server's answer is larger than {MAX_MESSAGE >> 20} MiB."))
+            return
+        self._chunks.append(chunk)
+
+    def _abort(self, reason: UpstreamError) -> None:
+        self.lost(reason)
+        if self.connection is not None:
+            self.connection.abort()
+
+    def _event(self, event: bytes, data: bytes, last_id: bytes) -> None:
+        if not data or event != b"message":
+            return
+        try:
+            messages = jsonrpc.parse(data)
+        except RpcError:
+            log.debug("skipped an event that is no JSON-RPC message")
+            return
+        for message in messages if isinstance(messages, list) else [messages]:
+            self.message(message)
+
+    def message(self, message: Shallow) -> None:
+        """One JSON-RPC message of the stream."""
+        if "method" not in message:
+            if self.call is not None:
+                self.call.answer(message)
+        elif "id" not in message and self.call is not None:
+            self.call.notify(message)
+        else:
+            self.on_message(message)
+
+    def body(self) -> bytes:
+        """The body of a response that is no event stream."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    def end(self) -> None:
+        call = self.call
+        if call is None or call.future.done():
+            return
+        if self._events is not None:
+            call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
+            return
+        try:
+            message = jsonrpc.parse(self.body())
+        except RpcError:
+            message = {}
+        if isinstance(message, dict) and ("result" in message or "error" in message):
+            call.answer(message)
+        else:
+            call.fail(self.refusal())
+
+    def refusal(self) -> UpstreamError:
+        """Why a response is no answer."""
+        excerpt = self.body()[:200].decode(errors="replace").strip()
+        told = f": {excerpt}" if excerpt else ""
+        if self.status in (401, 403):
+            return NeedsLoginError(
+                f"The server answered HTTP {self.status}{told}.",
+                "Give it a credential: toolyard add NAME URL --header-env Authorization=VARIABLE.",
+            )
+        if self.status == 202:
+            return UpstreamProtocolError("The server answered 202 Accepted to a request, without a result.")
+        return UpstreamProtocolError(f"The server answered HTTP {self.status}{told}.")
+
+    def lost(self, reason: Exception) -> None:
+        if self.call is not None:
+            self.call.fail(reason)
+
+
+class HttpUpstream(Connection):
+    """One handshake-era session, or the stateless era, with a streamable HTTP server."""
+
+    def __init__(
+        self,
+        server: str,
+        url: str,
+        headers: Mapping[str, str],
+        era: Era,
+        on_message: Callable[[Shallow], None],
+        on_lost: Callable[[str], None],
+        pool: HttpPool,
+    ) -> None:
+        super().__init__(server, on_message, on_lost)
+        self._url = url
+        self._own_headers = dict(headers)
+        self._era = era
+        self._pool = pool
+        self._session: str | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._closed = False
+        self._head = b""
+        self._set_head({})
+
+    def _set_head(self, fields: dict[str, str]) -> None:
+        try:
+            self._head = request_head(
+                self._pool,
+                target(self._url),
+                {**self._own_headers, "Content-Type": "application/json", **fields},
+                "application/json, text/event-stream",
+            )
+        except ValueError as error:
+            raise UpstreamUnavailable(
+                f"Server '{self.server}': {error}.", "Correct its URL or headers."
+            ) from None
+        self._fields = fields
+
+    async def open(self, timeout: float) -> Peer:
+        try:
+            async with asyncio.timeout(timeout):
+                self.peer = await (self._initialize() if self._era is Era.HANDSHAKE else self._discover())
+        except TimeoutError:
+            await self.close()
+            raise UpstreamUnavailable(
+                f"Server '{self.server}' did not finish its handshake within {timeout:g} s.",
+                "Check that the server is healthy.",
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+        self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
+        return self.peer
+
+    async def _initialize(self) -> Peer:
+        exchange, reply = await self._first("initialize", base.initialize_params(), b"")
+        if reply is None or reply.result is None:
+            error = reply.error if reply else None
+            if base.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
+                raise WrongEraError(f"Server '{self.server}' speaks {protocol.LATEST_STATELESS} only.")
+            if exchange.status in (400, 404, 405):
+                raise NotStreamableError(
+                    f"Server '{self.server}' answered HTTP {exchange.status} to initialize.",
+                    "Check the path of its URL.",
+                )
+            if reply is None:
+                raise exchange.refusal()
+        peer = base.peer_from_initialize(self.server, reply)
+        session = exchange.headers.get(b"mcp-session-id")
+        self._session = session.decode("latin-1") if session else None
+        fields = {"MCP-Protocol-Version": peer.protocol_version}
+        if self._session:
+            fields["Mcp-Session-Id"] = self._session
+        self._set_head(fields)
+        await self.notify("notifications/initialized")
+        return peer
+
+    async def _discover(self) -> Peer:
+        self._set_head({"MCP-Protocol-Version": protocol.LATEST_STATELESS})
+        params = {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}
+        _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
+        peer = base.peer_from_discover(self.server, reply) if reply is not None else None
+        if peer is None:
+            raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
+        return peer
+
+    async def _first(self, method: str, params: Shallow, extra: bytes) -> tuple[PostExchange, Reply | None]:
+        """The opening request: follows redirects of the same origin, reports status and reply."""
+        for _ in range(4):
+            call = PendingCall(self.new_id(), 60.0, None, None, f"{method} on server '{self.server}'")
+            exchange = PostExchange(call, self._on_message)
+            await self._send(exchange, jsonrpc.request(call.ident, method, jsonrpc.encode(params)), extra)
+            try:
+                return exchange, await call.wait()
+            except NeedsLoginError:
+                raise
+            except UpstreamProtocolError:
+                location = exchange.headers.get(b"location", b"").decode("latin-1")
+                if exchange.status in (301, 302, 307, 308) and location:
+                    self._follow(location)
+                    continue
+                return exchange, None
+        raise UpstreamProtocolError(f"Server '{self.server}' redirects in a circle.", "Correct its URL.")
+
+    def _follow(self, location: str) -> None:
+        url = urljoin(self._url, location)
+        was, now = urlsplit(self._url), urlsplit(url)
+        if (was.scheme, was.netloc) != (now.scheme, now.netloc):
+            raise UpstreamProtocolError(
+                f"Server '{self.server}' redirects to another origin, {now.scheme}://{now.netloc}.",
+                "Use that URL if you trust it; credentials are never sent along a redirect.",
+            )
+        self._url = url
+        self._set_head(self._fields)
+
+    async def _send(self, exchange: PostExchange, body: bytes, extra: bytes = b"") -> HttpConnection:
+        connection = self._pool.try_acquire() or await self._pool.acquire()
+        exchange.connection = connection
+        connection.send(
+            b"POST " + self._head + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+            exchange,
+        )
+        return connection
+
+    async def request(
+        self,
+        method: str,
+        params: Shallow,
+        *,
+        timeout: float,
+        site: CallSite | None = None,
+        headers: bytes = b"",
+    ) -> Reply:
+        ident = self.new_id()
+        data, token = self.prepare(params, ident)
+        if self._era is Era.STATELESS:
+            headers = self._mirrored(method, params) + headers
+        call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
+        exchange = PostExchange(call, self._on_server_message)
+        connection = None
+        try:
+            connection = await self._send(exchange, jsonrpc.request(ident, method, data), headers)
+            reply = await call.wait()
+        except (asyncio.CancelledError, UpstreamError) as error:
+            if exchange.status == 404 and isinstance(error, UpstreamProtocolError):
+                self._session_lost()
+            if connection is not None and exchange.connection is not None and not call_answered(call):
+                connection.abort()
+                if self._era is Era.HANDSHAKE and not isinstance(error, UpstreamProtocolError):
+                    self._cancel_upstream(ident)
+            raise
+        finally:
+            call.settle()
+        if exchange.status == 404 and reply.error is not None:
+            self._session_lost()
+        return reply
+
+    def _session_lost(self) -> None:
+        """What HTTP 404 means while we hold a session. The request was not executed."""
+        if self._session is not None:
+            reason = f"Server '{self.server}' has lost our session."
+            self._session = None
+            self._lose(reason)
+            raise SessionLostError(reason, "Try again.")
+
+    def _mirrored(self, method: str, params: Shallow) -> bytes:
+        """The headers that repeat parts of the body (2026-07-28, Standard Request Headers)."""
+        lines = f"Mcp-Method: {method}\r\n"
+        if (field := _NAMED.get(method)) and (name := jsonrpc.text(params.get(field))) is not None:
+            lines += f"Mcp-Name: {header_value(name)}\r\n"
+        return lines.encode()
+
+    def _cancel_upstream(self, ident: int) -> None:
+        """Say that nobody waits for this request any more; there is nobody to tell if it fails."""
+        connection = self._pool.try_acquire()
+        if connection is None:
+            return
+        body = jsonrpc.notification(
+            "notifications/cancelled",
+            jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"}),
+        )
+        exchange = PostExchange(None, self._on_message)
+        exchange.connection = connection
+        connection.send(b"POST " + self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body, exchange)
+
+    async def notify(self, method: str, params: Shallow | None = None) -> None:
+        call = PendingCall(0, 30.0, None, None, f"{method} on server '{self.server}'")
+        exchange = _NotifyExchange(call, self._on_message)
+        body = jsonrpc.notification(method, jsonrpc.encode(params) if params is not None else None)
+        await self._send(exchange, body)
+        try:
+            await call.wait()
+        except asyncio.CancelledError:
+            if exchange.connection is not None:
+                exchange.connection.abort()
+            raise
+
+    def _on_server_message(self, message: Shallow) -> None:
+        ident = message.get("id")
+        if ident is None:
+            self._on_message(message)
+            return
+        connection = self._pool.try_acquire()
+        if connection is not None:  # the answer to the server's request is a POST of its own
+            body = answer_server_request(jsonrpc.text(message["method"]), ident)
+            exchange = PostExchange(None, self._on_message)
+            exchange.connection = connection
+            connection.send(
+                b"POST " + self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body, exchange
+            )
+
+    async def _listen(self) -> None:
+        """Keep the stream open on which the server tells of changes, with back-off."""
+        pause, longest = LISTEN_RETRY
+        while not self._closed:
+            call = PendingCall(self.new_id(), float(10**8), None, None, "notifications")
+            exchange = _ListenExchange(call, self._on_server_message)
+            try:
+                connection = await self._pool.acquire()
+                exchange.connection = connection
+                connection.send(self._listen_request(call.ident), exchange)
+                await call.wait()
+            except asyncio.CancelledError:
+                if exchange.connection is not None:
+                    exchange.connection.abort()
+                raise
+            except UpstreamError as error:
+                log.debug("notification stream of %s: %s", self.server, error)
+            finally:
+                call.settle()
+            if exchange.status == 404 and self._session:
+                self._lose(f"Server '{self.server}' has lost our session.")
+                return
+            if 400 <= exchange.status < 500:
+                return  # 405 and the like: the server offers no such stream
+            pause = LISTEN_RETRY[0] if exchange.lively else min(pause * 2, longest)
+            await asyncio.sleep(pause)
+
+    def _listen_request(self, ident: int) -> bytes:
+        if self._era is Era.HANDSHAKE:
+            fields = {**self._own_headers, **self._fields}
+            return (
+                b"GET " + request_head(self._pool, target(self._url), fields, "text/event-stream") + b"\r\n"
+            )
+        params = {
+            "_meta": jsonrpc.raw(dict(base.stateless_meta())),
+            "notifications": msgspec.Raw(
+                b'{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}'
+            ),
+        }
+        body = jsonrpc.request(ident, "subscriptions/listen", jsonrpc.encode(params))
+        head = self._head + b"Mcp-Method: subscriptions/listen\r\n"
+        return b"POST " + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    def _lose(self, reason: str) -> None:
+        if not self._closed:
+            self._closed = True
+            self._on_lost(reason)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._session is not None:
+            await self._end_session()
+
+    async def _end_session(self) -> None:
+        """DELETE the session, as a good guest; a server that is gone needs no good-bye."""
+        call = PendingCall(0, 1.0, None, None, "DELETE")
+        exchange = _NotifyExchange(call, self._on_message)
+        try:
+            connection = self._pool.try_acquire()
+            if connection is not None:
+                connection.send(b"DELETE " + self._head + b"Content-Length: 0\r\n\r\n", exchange)
+                await call.wait()
+        except UpstreamError as error:
+            log.debug("ending the session with %s: %s", self.server, error)
+        finally:
+            call.settle()
+
+
+def call_answered(call: PendingCall) -> bool:
+    """Whether the server has answered the call, be it with an error."""
+    return call.future.done() and not call.future.cancelled() and call.future.exception() is None
+
+
+def _names_modern_version(error: Raw | None) -> bool:
+    # "servers SHOULD name the protocol versions they support in any error to initialize"
+    return error is not None and protocol.LATEST_STATELESS.encode() in bytes(error)
+
+
+class _NotifyExchange(PostExchange):
+    """The response to a notification: any 2xx will do."""
+
+    def end(self) -> None:
+        assert self.call is not None
+        if self.status < 300:
+            self.call.answer({})
+        else:
+            self.call.fail(self.refusal())
+
+
+class _ListenExchange(PostExchange):
+    """A stream of notifications, which is no answer to anything."""
+
+    lively = False
+
+    def message(self, message: Shallow) -> None:
+        self.lively = True
+        if "method" in message:
+            self.on_message(message)
+        elif self.call is not None:
+            self.call.answer(message)
+
+    def end(self) -> None:
+        if self.call is not None and not self.call.future.done():
+            self.call.fail(UpstreamUnavailable("The stream of notifications ended."))

@@ -1,0 +1,122 @@
+"""Which connections a server has, by what they depend on, and how one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.errors import UpstreamUnavailable
+from gateway.jsonrpc import Shallow
+from gateway.policy.approval import child_environment
+from gateway.protocol import Era
+from gateway.upstream.base import Connection
+from gateway.upstream.http import HttpUpstream, NotStreamableError, WrongEraError
+from gateway.upstream.http1 import HttpPool
+from gateway.upstream.sse import SseUpstream
+from gateway.upstream.stdio import StdioConnection
+from registry.model import ServerSpec, Transport
+
+
+class PoolKey(NamedTuple):
+    """Callers share a connection when all of these agree.
+
+    :param capabilities: client capabilities declared upstream.
+    :param credential: whose credential the connection carries; "" is the gateway's own.
+    :param isolation: "" for a shared connection, else the session it belongs to.
+    """
+
+    era: Era
+    capabilities: tuple[str, ...] = ()
+    credential: str = ""
+    isolation: str = ""
+
+
+class Connector:
+    """Opens connections to one server and remembers what was learned of it on the way.
+
+    A server's era is a property of the server (2026-07-28, Versioning): once one era was refused,
+    it is not tried again for the life of this object.
+    """
+
+    def __init__(self, spec: ServerSpec, environ: dict[str, str]) -> None:
+        self.spec = spec
+        self._environ = environ
+        self._refused: set[Era] = set()
+        self._legacy_sse = spec.transport is Transport.SSE
+        self._pool = HttpPool(spec.url) if spec.url else None
+
+    async def open(
+        self,
+        want: Era,
+        timeout: float,
+        on_message: Callable[[Shallow], None],
+        on_lost: Callable[[Connection, str], None],
+    ) -> Connection:
+        """A connection in the wanted era, or in the other one where the server does not speak it.
+
+        Raises UpstreamError.
+        """
+        if self.spec.transport is Transport.STDIO:
+            return await self._open(self._stdio, timeout, on_message, on_lost)
+        if self._legacy_sse:
+            return await self._open(self._sse, timeout, on_message, on_lost)
+        other = Era.STATELESS if want is Era.HANDSHAKE else Era.HANDSHAKE
+        for era in (want, other):
+            if era in self._refused:
+                continue
+            try:
+                return await self._open(self._http(era), timeout, on_message, on_lost)
+            except WrongEraError:
+                self._refused.add(era)
+            except NotStreamableError as error:
+                try:
+                    connection = await self._open(self._sse, timeout, on_message, on_lost)
+                except UpstreamUnavailable:
+                    raise
+                except Exception:
+                    raise error from None
+                self._legacy_sse = True
+                return connection
+        raise UpstreamUnavailable(
+            f"Server '{self.spec.name}' accepts no protocol version that we speak.", "Update the server."
+        )
+
+    async def _open(
+        self,
+        make: Callable[[Callable[[Shallow], None], Callable[[str], None]], Connection],
+        timeout: float,
+        on_message: Callable[[Shallow], None],
+        on_lost: Callable[[Connection, str], None],
+    ) -> Connection:
+        connection = make(on_message, lambda reason: on_lost(connection, reason))
+        await connection.open(timeout)
+        return connection
+
+    def _stdio(self, on_message: Callable[[Shallow], None], on_lost: Callable[[str], None]) -> Connection:
+        assert self.spec.command is not None
+        return StdioConnection(
+            self.spec.name,
+            [self.spec.command, *self.spec.args],
+            child_environment(self.spec, self._environ),
+            self.spec.cwd,
+            on_message,
+            on_lost,
+        )
+
+    def _http(self, era: Era) -> Callable[[Callable[[Shallow], None], Callable[[str], None]], Connection]:
+        assert self.spec.url is not None
+        assert self._pool is not None
+        url, pool = self.spec.url, self._pool
+        return lambda on_message, on_lost: HttpUpstream(
+            self.spec.name, url, self.spec.headers, era, on_message, on_lost, pool
+        )
+
+    def _sse(self, on_message: Callable[[Shallow], None], on_lost: Callable[[str], None]) -> Connection:
+        assert self.spec.url is not None
+        assert self._pool is not None
+        return SseUpstream(self.spec.name, self.spec.url, self.spec.headers, on_message, on_lost, self._pool)
+
+    def close(self) -> None:
+        """Drop what is pooled; the connections themselves are closed by their owner."""
+        if self._pool is not None:
+            self._pool.close()

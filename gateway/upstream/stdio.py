@@ -1,0 +1,361 @@
+"""A stdio server: a child process of ours in a process group of its own, one JSON message per line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
+from gateway.jsonrpc import Raw, Shallow
+from gateway.upstream import base
+from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+
+log = logging.getLogger("toolyard.upstream")
+
+EOF_GRACE: Final = 1.5
+"""Seconds a child has to leave after its stdin was closed, and again after SIGTERM."""
+LAST_WORDS: Final = 0.2
+"""Seconds to go on reading the pipes of a child that has exited."""
+STDERR_LINES: Final = 200
+STDERR_LINE: Final = 2000
+WRITE_HIGH_WATER: Final = 4 * 1024 * 1024
+"""Bytes that may wait for a child that does not read its stdin, before callers have to wait."""
+
+
+class StdioConnection(Connection):
+    """Starts ``argv`` and speaks newline-delimited JSON-RPC with it.
+
+    The reader is tolerant: a line on stdout that is no JSON-RPC message is counted, kept for the
+    log and skipped, so that a server which prints is still a server.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        cwd: str | None,
+        on_message: Callable[[Shallow], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        super().__init__(server, on_message, on_lost)
+        self._argv, self._env, self._cwd = argv, env, cwd
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+        self._pending: dict[int, PendingCall] = {}
+        self._exited = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._closing = False
+        self._end_reason = ""
+        self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self.garbage = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while it runs."""
+        return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
+
+    async def open(self, timeout: float) -> Peer:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: _ChildProtocol(self),
+                *self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(self._env),
+                cwd=self._cwd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UpstreamUnavailable(
+                f"Cannot start '{self._argv[0]}' for server '{self.server}': {error.strerror or error}.",
+                "Check the command and its directory.",
+            ) from None
+        self._transport = transport
+        self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        try:
+            async with asyncio.timeout(timeout):
+                self.peer = await self._handshake(timeout)
+            return self.peer
+        except TimeoutError:
+            await self.close()
+            raise UpstreamUnavailable(
+                f"Server '{self.server}' started but did not finish its handshake within {timeout:g} s"
+                f"{self._said()}.",
+                "Run its command by hand to see what it waits for.",
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _handshake(self, timeout: float) -> Peer:
+        # `initialize` first, although the specification suggests probing with server/discover: nearly
+        # every server of today knows it, some old ones never answer an unknown first request, and a
+        # 2026-07-28 server must refuse it with an error, which settles its era at once.
+        reply = await self.request("initialize", base.initialize_params(), timeout=timeout)
+        if reply.result is not None:
+            peer = base.peer_from_initialize(self.server, reply)
+            await self.notify("notifications/initialized")
+            return peer
+        refusal = reply.error
+        discover = await self.request(
+            "server/discover", {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}, timeout=timeout
+        )
+        found = base.peer_from_discover(self.server, discover)
+        if found is None:
+            raise UpstreamProtocolError(
+                f"Server '{self.server}' refused the handshake: {base.describe(refusal)}.",
+                "Check the server's log and its version.",
+            )
+        return found
+
+    async def request(
+        self,
+        method: str,
+        params: Shallow,
+        *,
+        timeout: float,
+        site: CallSite | None = None,
+        headers: bytes = b"",
+    ) -> Reply:
+        if not self._writable.is_set():
+            await self._drain(timeout)
+        ident = self.new_id()
+        data, token = self.prepare(params, ident)
+        call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
+        self._pending[ident] = call
+        try:
+            self._write(jsonrpc.request(ident, method, data))
+            return await call.wait()
+        except (asyncio.CancelledError, UpstreamError) as error:
+            if self._stdin is not None and not self._closing and method != "initialize":
+                reason = "timeout" if isinstance(error, UpstreamError) else "cancelled by the caller"
+                params = {"requestId": jsonrpc.raw(ident), "reason": jsonrpc.raw(reason)}
+                self._write_quietly(jsonrpc.notification("notifications/cancelled", jsonrpc.encode(params)))
+            raise
+        finally:
+            self._pending.pop(ident, None)
+
+    async def notify(self, method: str, params: Shallow | None = None) -> None:
+        if not self._writable.is_set():
+            await self._drain(10.0)
+        self._write(jsonrpc.notification(method, jsonrpc.encode(params) if params is not None else None))
+
+    async def _drain(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._writable.wait()
+        except TimeoutError:
+            raise UpstreamUnavailable(
+                f"Server '{self.server}' does not read its input.", "Restart the server."
+            ) from None
+
+    def _write(self, line: bytes) -> None:
+        if self._stdin is None or self._stdin.is_closing() or self._exited.is_set():
+            raise UpstreamUnavailable(
+                f"Server '{self.server}' is not running{self._said()}.",
+                "It is started again on the next call.",
+            )
+        self._stdin.write(line.replace(b"\n", b" ") + b"\n" if b"\n" in line else line + b"\n")
+
+    def _write_quietly(self, line: bytes) -> None:
+        if self._stdin is not None and not self._stdin.is_closing():
+            self._stdin.write(line + b"\n")
+
+    def _said(self) -> str:
+        return f" (its last words: {self.stderr[-1]!r})" if self.stderr else ""
+
+    # from the child
+
+    def line_received(self, line: bytes) -> None:
+        """A complete line of the child's stdout."""
+        if not line.strip():
+            return
+        try:
+            messages = jsonrpc.parse(line)
+        except RpcError:
+            self.garbage += 1
+            if self.garbage <= 20:
+                self.stderr.append("[stdout] " + line[:STDERR_LINE].decode(errors="replace"))
+            return
+        for message in messages if isinstance(messages, list) else [messages]:
+            self._message(message)
+
+    def _message(self, message: Shallow) -> None:
+        ident = message.get("id")
+        if "method" not in message:
+            if ident is None:
+                return
+            digits = bytes(ident)
+            call = self._pending.get(int(digits)) if digits.isdigit() else None
+            if call is not None:
+                call.answer(message)
+            return
+        method = jsonrpc.text(message["method"])
+        if ident is not None:
+            self._write_quietly(answer_server_request(method, ident))
+            return
+        if method == "notifications/progress":
+            token = _progress_token(message)
+            call = self._pending.get(token) if token is not None else None
+            if call is not None:
+                call.notify(message)
+            return
+        if method == "notifications/message" and len(self._pending) == 1:
+            # Only with one call in flight is it known whose log line this is.
+            next(iter(self._pending.values())).notify(message)
+            return
+        self._on_message(message)
+
+    def child_exited(self) -> None:
+        """The child has ended, for whatever reason."""
+        if self._exited.is_set():
+            return
+        code = self._transport.get_returncode() if self._transport else None
+        self._exited.set()
+        self._writable.set()
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"exited with code {code}"
+        self._end_reason = f"Server '{self.server}' {how}{self._said()}."
+        for call in list(self._pending.values()):
+            call.fail(UpstreamUnavailable(self._end_reason, "It is started again on the next call."))
+        if not self._closing:
+            self._on_lost(self._end_reason)
+
+    def overflow(self) -> None:
+        """The child wrote a line longer than a message may be."""
+        reason = f"Server '{self.server}' sent a line longer than {MAX_MESSAGE >> 20} MiB."
+        for call in list(self._pending.values()):
+            call.fail(UpstreamProtocolError(reason, "Ask for less, or page the result."))
+
+    async def close(self) -> None:
+        """stdin EOF, then SIGTERM, then SIGKILL to the whole group (2025-11-25, Lifecycle: Shutdown)."""
+        if self._transport is None:
+            return
+        self._closing = True
+        pid = self._transport.get_pid()
+        if self._stdin is not None:
+            self._stdin.close()
+        if not await self._exits_within(EOF_GRACE):
+            _signal_group(pid, signal.SIGTERM)
+            if not await self._exits_within(EOF_GRACE):
+                _signal_group(pid, _SIGKILL)
+                await self._exits_within(EOF_GRACE)
+        _signal_group(pid, _SIGKILL)  # what the child left behind in its group
+        self._transport.close()
+        for call in list(self._pending.values()):
+            call.fail(UpstreamUnavailable(f"Server '{self.server}' was stopped."))
+
+    async def _exits_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+_SIGKILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        if sys.platform == "win32":
+            os.kill(pid, number)
+        else:
+            os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # the group is gone already
+
+
+def _progress_token(message: Shallow) -> int | None:
+    try:
+        token = jsonrpc.shallow(message["params"]).get("progressToken")
+    except (KeyError, msgspec.MsgspecError):
+        return None
+    return int(bytes(token)) if token is not None and bytes(token).isdigit() else None
+
+
+def answer_server_request(method: str | None, ident: Raw) -> bytes:
+    """The answer to a request a server sends us: we declare no client capabilities, so only ping."""
+    if method == "ping":
+        return jsonrpc.result(ident, b"{}")
+    return jsonrpc.error(
+        ident,
+        {
+            "code": protocol.METHOD_NOT_FOUND,
+            "message": f"{method} is not available: this client declared no such capability.",
+        },
+    )
+
+
+class _ChildProtocol(asyncio.SubprocessProtocol):
+    """Splits the child's output into lines, in time linear in its length."""
+
+    def __init__(self, connection: StdioConnection) -> None:
+        self._connection = connection
+        self._parts: dict[int, list[bytes]] = {1: [], 2: []}
+        self._size = {1: 0, 2: 0}
+        self._skipping = False
+        self._last_call: asyncio.TimerHandle | None = None
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._stderr(data)
+            return
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            parts = self._parts[1]
+            if self._skipping:
+                self._skipping = False
+            elif parts:
+                parts.append(line)
+                self._connection.line_received(b"".join(parts))
+            else:
+                self._connection.line_received(line)
+            self._parts[1], self._size[1] = [], 0
+        if rest and not self._skipping:
+            self._parts[1].append(rest)
+            self._size[1] += len(rest)
+            if self._size[1] > MAX_MESSAGE:
+                self._parts[1], self._size[1], self._skipping = [], 0, True
+                self._connection.overflow()
+
+    def _stderr(self, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        for line in lines[-STDERR_LINES:]:
+            whole = b"".join(self._parts[2]) + line
+            self._parts[2], self._size[2] = [], 0
+            if whole.strip():
+                self._connection.stderr.append(whole[:STDERR_LINE].decode(errors="replace"))
+        if rest and self._size[2] < STDERR_LINE:
+            self._parts[2].append(rest[:STDERR_LINE])
+            self._size[2] += len(rest)
+
+    def process_exited(self) -> None:
+        # Its last words may still be in the pipes; a grandchild may hold them open for ever.
+        self._last_call = asyncio.get_running_loop().call_later(LAST_WORDS, self._connection.child_exited)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._last_call is not None:
+            self._last_call.cancel()
+        self._connection.child_exited()
+
+    def pause_writing(self) -> None:
+        self._connection._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._connection._writable.set()
