@@ -1,0 +1,463 @@
+"""The store: servers, catalogs, approvals, assigned names and keys, in one SQLite file.
+
+One process writes (the gateway that holds the state directory's lock), others read. Statements
+are SQLAlchemy Core, so that another database is another engine and not another store.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self
+
+from sqlalchemy import Connection, Engine, create_engine, delete, event, select
+from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import StaticPool
+
+from registry import records, schema
+from registry.errors import (
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreMissing,
+    StoreNewer,
+    StoreOutdated,
+    UnknownServer,
+)
+from registry.model import Approval, AssignedName, ItemKind, Server, ServerCatalog
+
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds to wait for another process's write lock."""
+
+
+class Store:
+    """The records of one state directory. Use `Store.open`; every method is one transaction.
+
+    Methods block on the disk, and may be called from any thread: one connection, one lock.
+    All raise StoreError (see `registry.errors`) when the file cannot be read or written.
+    """
+
+    def __init__(self, engine: Engine, path: Path, *, readonly: bool) -> None:
+        self.path = path
+        self.readonly = readonly
+        self._engine = engine
+        self._writer = engine.execution_options(toolyard_write=True)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, readonly: bool = False) -> Self:
+        """Open the database, creating (0600) or upgrading it first unless ``readonly``.
+
+        A context manager. Reading works while another process writes.
+
+        :raises StoreMissing: ``readonly`` and there is no database yet.
+        :raises StoreNewer: a later version of the product wrote it.
+        :raises StoreOutdated: ``readonly`` and the schema is an older one.
+        :raises StoreDamaged: the file is no database, or not ours.
+        """
+        path = Path(os.path.abspath(path))
+        if readonly:
+            if not path.exists():
+                raise _missing(path)
+        else:
+            _create_private(path)
+        engine = create_engine(
+            "sqlite://", creator=lambda: _connect(path, readonly=readonly), poolclass=StaticPool
+        )
+        event.listen(engine, "begin", _begin)
+        store = cls(engine, path, readonly=readonly)
+        try:
+            store._check_schema()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        with self._lock:
+            self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # servers ------------------------------------------------------------------------------------
+
+    def servers(self) -> list[Server]:
+        """Every known server in order of priority."""
+        table = schema.servers.c
+        statement = select(table.name, table.ordinal, table.origin, table.spec)
+        with self._read() as connection:
+            rows = connection.execute(statement.order_by(table.ordinal, table.name)).all()
+            return [records.server(*row) for row in rows]
+
+    def put_server(self, server: Server) -> None:
+        """Add a server, or replace the entry of that name; its catalog and approvals stay."""
+        row = {
+            "name": server.name,
+            "ordinal": server.ordinal,
+            "origin": server.origin.value,
+            "spec": records.dump_spec(server.spec),
+        }
+        with self._write() as connection:
+            connection.execute(_upsert(insert(schema.servers), "name"), row)
+
+    def remove_server(self, name: str) -> bool:
+        """Forget a server, its catalog and its approvals. Returns whether it was known.
+
+        Its assigned names stay, so that it gets them back when it returns.
+        """
+        with self._write() as connection:
+            done = connection.execute(delete(schema.servers).where(schema.servers.c.name == name))
+            return done.rowcount > 0
+
+    # catalogs -----------------------------------------------------------------------------------
+
+    def catalogs(self) -> dict[str, ServerCatalog]:
+        """The last catalog of every server that was ever reached, by server name."""
+        item = schema.items.c
+        bodies: dict[tuple[str, str], list[bytes]] = {}
+        with self._read() as connection:
+            rows = connection.execute(select(schema.catalogs)).all()
+            statement = select(item.server, item.kind, item.body)
+            for server, kind, body in connection.execute(
+                statement.order_by(item.server, item.kind, item.position)
+            ):
+                bodies.setdefault((server, kind), []).append(body)
+            return {row.server: records.catalog(row._mapping, bodies) for row in rows}
+
+    def put_catalog(self, catalog: ServerCatalog) -> None:
+        """Replace what is known of a server's catalog, items byte for byte as given.
+
+        :raises UnknownServer: the server is not in the store (it was removed meanwhile).
+        """
+        row = records.dump_catalog(catalog)
+        bodies = [
+            {"server": catalog.server, "kind": kind.value, "position": position, "body": bytes(body)}
+            for kind in ItemKind
+            for position, body in enumerate(catalog.items(kind))
+        ]
+        with self._write() as connection, _known(catalog.server, "its catalog"):
+            connection.execute(delete(schema.items).where(schema.items.c.server == catalog.server))
+            connection.execute(_upsert(insert(schema.catalogs), "server"), row)
+            if bodies:
+                connection.execute(insert(schema.items), bodies)
+
+    # approvals ----------------------------------------------------------------------------------
+
+    def approvals(self) -> dict[str, Approval]:
+        """Every approval by its key. Where two servers share a command, the later approval."""
+        table = schema.approvals.c
+        statement = select(table.key, table.server, table.detail, table.approved_at)
+        with self._read() as connection:
+            rows = connection.execute(statement.order_by(table.approved_at, table.server)).all()
+        return {row.key: Approval(*row) for row in rows}
+
+    def approve(self, approval: Approval) -> None:
+        """Record a person's leave to start one exact command.
+
+        :raises UnknownServer: the server is not in the store.
+        """
+        row = {
+            "key": approval.key,
+            "server": approval.server,
+            "detail": approval.detail,
+            "approved_at": approval.approved_at,
+        }
+        with self._write() as connection, _known(approval.server, "an approval"):
+            connection.execute(_upsert(insert(schema.approvals), "key", "server"), row)
+
+    def revoke(self, server: str) -> int:
+        """Take back every approval of a server. Returns how many there were."""
+        with self._write() as connection:
+            done = connection.execute(delete(schema.approvals).where(schema.approvals.c.server == server))
+            return done.rowcount
+
+    # names --------------------------------------------------------------------------------------
+
+    def names(self, policy: str) -> list[AssignedName]:
+        """The names given under a policy, in a stable order."""
+        table = schema.names.c
+        statement = select(table.kind, table.server, table.original, table.exposed)
+        with self._read() as connection:
+            rows = connection.execute(
+                statement.where(table.policy == policy).order_by(table.kind, table.server, table.original)
+            ).all()
+            return [records.name(*row) for row in rows]
+
+    def put_names(self, policy: str, names: Iterable[AssignedName]) -> list[AssignedName]:
+        """Keep names for good. The first writer wins: a name once given is never changed or moved.
+
+        Returns those that could not be kept as asked, because the item has another name already
+        or the name belongs to another item; `names` then says what stands.
+        """
+        wanted = list(names)
+        if not wanted:
+            return []
+        rows = [
+            {
+                "policy": policy,
+                "kind": name.kind.value,
+                "server": name.server,
+                "original": name.original,
+                "exposed": name.exposed,
+            }
+            for name in wanted
+        ]
+        table = schema.names.c
+        statement = select(table.kind, table.server, table.original, table.exposed)
+        statement = statement.where(
+            table.policy == policy, table.server.in_(sorted({name.server for name in wanted}))
+        )
+        with self._write() as connection:
+            connection.execute(insert(schema.names).on_conflict_do_nothing(), rows)
+            standing = {records.name(*row) for row in connection.execute(statement)}
+        return [name for name in wanted if name not in standing]
+
+    # keys ---------------------------------------------------------------------------------------
+
+    def key(self, name: str, nbytes: int = 32) -> bytes:
+        """The secret of that name: random, created on first use and the same ever after.
+
+        :raises StoreError: it exists with another length, or is new and the store is read-only.
+        """
+        statement = select(schema.keys.c.value).where(schema.keys.c.name == name)
+        with self._read() as connection:
+            value = connection.execute(statement).scalar_one_or_none()
+        if value is None:
+            row = {"name": name, "value": secrets.token_bytes(nbytes), "created_at": time.time()}
+            with self._write() as connection:
+                connection.execute(insert(schema.keys).on_conflict_do_nothing(), row)
+                value = connection.execute(statement).scalar_one()
+        if len(value) != nbytes:
+            raise StoreError(
+                f"The key {name!r} in {self.path} has {len(value)} bytes, {nbytes} were asked for.",
+                "Ask for the length it was made with, or use another name.",
+            )
+        return bytes(value)
+
+    # the database -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._lock, self._translated("read"), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        if self.readonly:
+            raise StoreError(
+                f"The store {self.path} is open for reading only.", "Let the running gateway make the change."
+            )
+        with self._lock, self._translated("written"), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            _fail(self.path, verb, error.orig)
+        except sqlite3.Error as error:
+            _fail(self.path, verb, error)
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"The store {self.path} could not be {verb}: {error.object!a} is not valid Unicode.",
+                "Correct the name where it comes from.",
+            ) from None
+        except records.Unreadable as error:
+            raise StoreDamaged(
+                f"The store {self.path} holds a record that cannot be read: {error}.", _salvage(self.path)
+            ) from error
+
+    def _check_schema(self) -> None:
+        with self._read() as connection:
+            version = self._version(connection)
+        if version == schema.HEAD:
+            return
+        if version is not None and version not in schema.REVISIONS:
+            raise StoreNewer(
+                f"The store {self.path} has schema {version}, this version knows {schema.HEAD} at most.",
+                "Use the newer version of toolyard that wrote it, or another --state-dir.",
+            )
+        if self.readonly:
+            if version is None:
+                raise _missing(self.path)
+            raise StoreOutdated(
+                f"The store {self.path} has schema {version}, this version reads {schema.HEAD}.",
+                "Start the gateway once (toolyard serve): it upgrades the store.",
+            )
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Bring the schema to HEAD in one transaction; of two that try at once, one waits.
+
+        A new database is built from the tables as they are now and marked with HEAD (Alembic
+        cookbook, "Building an Up to Date Database from Scratch"): a first start stays quick.
+        """
+        with self._write() as connection:
+            version = self._version(connection)
+            if version is None:
+                schema.metadata.create_all(connection)
+                schema.alembic_version.create(connection, checkfirst=True)
+                connection.execute(schema.alembic_version.insert(), {"version_num": schema.HEAD})
+            elif version != schema.HEAD:
+                migrate(connection)
+
+    def _version(self, connection: Connection) -> str | None:
+        """The schema's revision, or None for an empty database."""
+        tables = self._engine.dialect.get_table_names(connection)
+        if schema.alembic_version.name in tables:
+            version: str | None = connection.execute(select(schema.alembic_version)).scalar_one_or_none()
+            if version is not None:
+                return version
+        if tables:
+            raise StoreDamaged(
+                f"The file {self.path} is a database, but not toolyard's: it has the tables "
+                f"{', '.join(sorted(tables)[:5])} and no schema version.",
+                "Move it away, or choose another --state-dir.",
+            )
+        return None
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations that the database lacks, in the caller's transaction."""
+    from alembic import command  # 0.3 s of CPU, needed once per schema change
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "registry:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _begin(connection: Connection) -> None:
+    # Taking the write lock at once makes a writer wait for it (busy_timeout); asking for it in the
+    # middle of a read transaction fails instead (SQLite, "Transaction": DEFERRED and SQLITE_BUSY).
+    writes = connection.get_execution_options().get("toolyard_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _upsert(statement: Insert, *keys: str) -> Insert:
+    """INSERT … ON CONFLICT (keys) DO UPDATE: never a REPLACE, which would delete what refers to the row."""
+    others = {
+        column.name: statement.excluded[column.name]
+        for column in statement.table.columns
+        if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=others)
+
+
+@contextmanager
+def _known(server: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise UnknownServer(
+            f"The store knows no server {server!r}, so {what} cannot be kept.", "Add the server first."
+        ) from None
+
+
+def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
+    uri = path.as_uri() + ("?mode=ro" if readonly else "?mode=rw")
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        if readonly:
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, which stays with the file: readers and the writer do not block."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # The switch itself does not honour the busy timeout when two processes create the file.
+            if not _errorname(error).startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _create_private(path: Path) -> None:
+    """Make sure that the file exists and that only its owner can read it: it holds keys."""
+    try:
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            # By path: closing a descriptor would drop the locks SQLite holds on it in this process.
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(
+            f"The store {path} cannot be created or made private: {error.strerror}.",
+            "Give a --state-dir that exists, is yours and can be written.",
+        ) from error
+
+
+def _missing(path: Path) -> StoreMissing:
+    return StoreMissing(
+        f"There is no store at {path} yet: no gateway has run on this state directory.",
+        "Start one with `toolyard serve`, or name the right --state-dir.",
+    )
+
+
+def _salvage(path: Path) -> str:
+    return (
+        f"Stop the gateway and put a backup in its place, or move {path.name}, {path.name}-wal and "
+        f"{path.name}-shm away and start again: configured servers and their tools are learned anew; "
+        "added servers and approvals have to be given again."
+    )
+
+
+def _errorname(error: BaseException | None) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+_ADVICE: Final[Mapping[str, str]] = {
+    "SQLITE_FULL": "Free some disk space; nothing that was stored is lost.",
+    "SQLITE_READONLY": "Make the state directory and the file writable for this user.",
+    "SQLITE_CANTOPEN": "Check that the state directory exists and that this user may read and write it.",
+    "SQLITE_PERM": "Make the state directory and the file readable and writable for this user.",
+    "SQLITE_IOERR": "Check the disk that holds the state directory.",
+}
+
+
+def _fail(path: Path, verb: str, error: BaseException | None) -> NoReturn:
+    """Raise the StoreError for a fault of the database's."""
+    name = _errorname(error)
+    detail = f"{error} ({name})" if name else str(error)
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        raise StoreDamaged(f"The store {path} is damaged: {detail}.", _salvage(path)) from error
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        raise StoreBusy(
+            f"The store {path} could not be {verb}: another process has held it for {BUSY_TIMEOUT:g} s.",
+            "Try again; if it stays so, see which process has the file open.",
+        ) from error
+    advice: Any = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), None)
+    raise StoreError(f"The store {path} could not be {verb}: {detail}.", advice) from error
