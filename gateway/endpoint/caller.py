@@ -1,0 +1,51 @@
+"""Who sends a request, and how to send that client something before its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from gateway import jsonrpc, protocol
+from gateway.endpoint.sessions import Session
+from gateway.jsonrpc import Shallow
+from gateway.protocol import Era
+from gateway.upstream.base import CallSite
+
+Emit: TypeAlias = Callable[[bytes], None]
+"""Sends one message to the client on the stream of the request being served; never blocks."""
+
+
+class Caller(CallSite):
+    """One request's caller: the call site of what is forwarded upstream.
+
+    :param session: the handshake-era session, or None in the stateless era.
+    :param emit: None where the client takes nothing but the answer.
+    """
+
+    __slots__ = ("_emit", "era", "log_level", "session", "stream")
+
+    def __init__(self, era: Era, session: Session | None, emit: Emit | None, log_level: int | None) -> None:
+        super().__init__()
+        self.era = era
+        self.session = session
+        self._emit = emit
+        self.log_level = log_level
+
+    def notify(self, message: Shallow) -> None:
+        if self._emit is None:
+            return
+        if jsonrpc.text(message.get("method")) == "notifications/message" and not self._wants(message):
+            return
+        self._emit(jsonrpc.encode(message))
+
+    def _wants(self, message: Shallow) -> bool:
+        """Whether the caller asked for log messages of this severity."""
+        if self.log_level is None:
+            return False
+        level = jsonrpc.text(jsonrpc.shallow(message["params"]).get("level")) if "params" in message else None
+        return level not in protocol.LOG_LEVELS or protocol.LOG_LEVELS.index(level) >= self.log_level
+
+
+def log_rank(level: str | None) -> int | None:
+    """The place of a severity in the order of severities, or None for an unknown one."""
+    return protocol.LOG_LEVELS.index(level) if level in protocol.LOG_LEVELS else None

@@ -1,0 +1,361 @@
+"""The MCP endpoint over HTTP: streamable HTTP of the handshake era and of 2026-07-28 at one path."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.endpoint.caller import Caller
+from gateway.endpoint.dispatch import Dispatcher
+from gateway.endpoint.notices import Filter, Notices
+from gateway.endpoint.sessions import Outbox, Session
+from gateway.endpoint.stateless import check_stateless, is_stateless, unsupported_version
+from gateway.endpoint.stream import (
+    STREAM_HEADERS,
+    ClientLeft,
+    DisconnectWatch,
+    Receive,
+    ResponseStream,
+    Scope,
+    Send,
+    event,
+)
+from gateway.errors import GatewayError, RpcError
+from gateway.jsonrpc import Raw, Shallow
+from gateway.protocol import Era
+from gateway.upstream.base import CallCancelled
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds between comments on a quiet stream, so that nothing on the way closes it."""
+BODY_TIMEOUT: Final = 60.0
+MAX_STREAMS: Final = 8
+"""Notification streams one session may have open."""
+
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class HttpEndpoint:
+    """ASGI application for ``/mcp``. Authentication and Host checks are done before it.
+
+    :param max_body: bytes a request body may have.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, notices: Notices, max_body: int) -> None:
+        self._dispatcher = dispatcher
+        self._notices = notices
+        self._max_body = max_body
+        self.active = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        headers = dict(scope["headers"])
+        method = scope["method"]
+        self.active += 1
+        try:
+            if method == "POST":
+                await self._post(headers, receive, send)
+            elif method == "GET":
+                await self._get(headers, receive, send)
+            elif method == "DELETE":
+                await self._delete(headers, send)
+            else:
+                await _plain(send, 405, b"", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
+        except GatewayError as error:
+            status = error.status if isinstance(error, RpcError) and error.status != 200 else 400
+            await _json(send, status, jsonrpc.error(None, error.to_error()))
+        finally:
+            self.active -= 1
+
+    # POST
+
+    async def _post(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                "The body must be JSON.",
+                "Send Content-Type: application/json.",
+                status=415,
+            )
+        accept = headers.get(b"accept", b"*/*").lower()
+        streams = b"text/event-stream" in accept or b"*/*" in accept
+        if not streams and b"application/" not in accept:
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                "The client accepts neither JSON nor an event stream.",
+                "Send Accept: application/json, text/event-stream.",
+                status=406,
+            )
+        body = await self._body(headers, receive)
+        message = jsonrpc.parse(body)
+        version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+        if isinstance(message, list):
+            await self._batch(headers, version, message, send)
+            return
+        if is_stateless(version, message):
+            await self._stateless(headers, version, message, receive, send, streams)
+            return
+        if version and version not in protocol.HANDSHAKE_VERSIONS:
+            raise unsupported_version(version)
+        await self._handshake(headers, message, send, streams)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
+            raise self._too_large()
+        event = await receive()
+        if not event.get("more_body"):
+            body: bytes = event.get("body", b"")
+            if len(body) > self._max_body:
+                raise self._too_large()
+            return body
+        parts, size = [event.get("body", b"")], len(event.get("body", b""))
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                while event.get("more_body"):
+                    event = await receive()
+                    if event["type"] == "http.disconnect":
+                        raise RpcError(protocol.INVALID_REQUEST, "The client went away in mid-request.")
+                    parts.append(event.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self._max_body:
+                        raise self._too_large()
+        except TimeoutError:
+            raise RpcError(
+                protocol.INVALID_REQUEST, f"The body did not arrive within {BODY_TIMEOUT:g} s.", status=408
+            ) from None
+        return b"".join(parts)
+
+    def _too_large(self) -> RpcError:
+        return RpcError(
+            protocol.INVALID_REQUEST,
+            f"The body is larger than {self._max_body:,} bytes.",
+            "Raise max_body in the gateway's settings if it has to be.",
+            status=413,
+        )
+
+    def _session(self, headers: dict[bytes, bytes]) -> Session:
+        token = headers.get(b"mcp-session-id")
+        if token is None:
+            raise RpcError(
+                protocol.INVALID_REQUEST, "Mcp-Session-Id is missing.", "Send initialize first.", status=400
+            )
+        session = self._dispatcher.sessions.find(token.decode("latin-1"))
+        if session is None:  # 2025-11-25, Session Management: 404 has the client initialize again
+            raise RpcError(protocol.INVALID_REQUEST, "This session is unknown or has ended.", status=404)
+        return session
+
+    async def _handshake(
+        self, headers: dict[bytes, bytes], message: Shallow, send: Send, streams: bool
+    ) -> None:
+        method = jsonrpc.text(message.get("method"))
+        if method is None:
+            if "result" in message or "error" in message:
+                self._session(headers)
+                await _plain(send, 202, b"")
+                return
+            raise RpcError(protocol.INVALID_REQUEST, "The message has no method.")
+        ident = jsonrpc.request_id(message)
+        if method == "initialize" and ident is not None:
+            await self._initialize(ident, message, send)
+            return
+        session = self._session(headers)
+        if ident is None:
+            self._dispatcher.notification(session, method, message)
+            await _plain(send, 202, b"")
+            return
+        stream = ResponseStream(send)
+        caller = Caller(Era.HANDSHAKE, session, stream.emit if streams else None, session.log_level)
+        try:
+            answer = await self._answer(caller, method, ident, message)
+            if stream.started:
+                await stream.finish(answer)
+            else:
+                await _json(send, 200, answer)
+        finally:
+            await stream.close()
+
+    async def _answer(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
+        try:
+            return await self._dispatcher.handle(caller, method, ident, message)
+        except GatewayError as error:
+            return jsonrpc.error(ident, error.to_error())
+
+    async def _initialize(self, ident: Raw, message: Shallow, send: Send) -> None:
+        try:
+            params = jsonrpc.shallow(message.get("params") or msgspec.Raw(b"{}"))
+            _, token, result = self._dispatcher.initialize(params)
+        except msgspec.MsgspecError:
+            raise RpcError(protocol.INVALID_PARAMS, "The params of initialize must be an object.") from None
+        except RpcError as error:
+            await _json(send, 200, jsonrpc.error(ident, error.to_error()))
+            return
+        await _json(send, 200, jsonrpc.result(ident, result), [(b"mcp-session-id", token.encode())])
+
+    async def _batch(
+        self, headers: dict[bytes, bytes], version: str, messages: list[Shallow], send: Send
+    ) -> None:
+        session = self._session(headers)
+        if session.version not in protocol.BATCHING_VERSIONS:
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                f"Protocol {session.version} has no batches.",
+                "Send one message a request.",
+            )
+        answers = [
+            a for a in await asyncio.gather(*(self._one(session, m) for m in messages)) if a is not None
+        ]
+        if answers:
+            await _json(send, 200, b"[" + b",".join(answers) + b"]")
+        else:
+            await _plain(send, 202, b"")
+
+    async def _one(self, session: Session, message: Shallow) -> bytes | None:
+        method = jsonrpc.text(message.get("method"))
+        try:
+            ident = jsonrpc.request_id(message)
+        except RpcError as error:
+            return jsonrpc.error(None, error.to_error())
+        if method is None:
+            return None
+        if ident is None:
+            self._dispatcher.notification(session, method, message)
+            return None
+        return await self._answer(Caller(Era.HANDSHAKE, session, None, None), method, ident, message)
+
+    # 2026-07-28
+
+    async def _stateless(
+        self,
+        headers: dict[bytes, bytes],
+        version: str,
+        message: Shallow,
+        receive: Receive,
+        send: Send,
+        streams: bool,
+    ) -> None:
+        method = jsonrpc.text(message.get("method"))
+        if method is None:
+            raise RpcError(protocol.INVALID_REQUEST, "Clients send requests and notifications only.")
+        ident = jsonrpc.request_id(message)
+        if ident is None:
+            await _plain(send, 202, b"")
+            return
+        stream = ResponseStream(send)
+        watch: DisconnectWatch | None = None
+        status = 200
+        try:
+            log_level = check_stateless(headers, version, method, message)
+            if method == "subscriptions/listen":
+                await self._listen(ident, message, receive, send)
+                return
+            caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level)
+            watch = DisconnectWatch(receive, caller)
+            answer = await self._dispatcher.handle(caller, method, ident, message)
+        except CallCancelled:
+            await stream.close()
+            return  # the client closed the stream; there is nobody to answer
+        except GatewayError as error:
+            status = error.status if isinstance(error, RpcError) else 200
+            answer = jsonrpc.error(ident, error.to_error())
+        finally:
+            if watch is not None:
+                watch.stop()
+        try:
+            if stream.started:
+                await stream.finish(answer)
+            else:
+                await _json(send, status, answer)
+        finally:
+            await stream.close()
+
+    async def _listen(self, ident: Raw, message: Shallow, receive: Receive, send: Send) -> None:
+        outbox = Outbox()
+        with self._notices.listening(outbox, ident, Filter.parse(message)):
+            await self._stream(outbox, receive, send)
+            if outbox.closed:
+                last = b'{"resultType":"complete","_meta":{"%b":%b}}' % (
+                    protocol.META_SUBSCRIPTION_ID.encode(),
+                    bytes(ident),
+                )
+                await send({"type": "http.response.body", "body": event(jsonrpc.result(ident, last))})
+
+    # GET and DELETE
+
+    async def _get(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        if b"text/event-stream" not in headers.get(b"accept", b"").lower():
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                "GET opens an event stream.",
+                "Send Accept: text/event-stream.",
+                status=406,
+            )
+        if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
+            await _plain(send, 405, b"", [(b"allow", b"POST")])
+            return
+        session = self._session(headers)
+        if len(session.outboxes) >= MAX_STREAMS:
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                f"This session has {MAX_STREAMS} streams open.",
+                "Close one.",
+                status=409,
+            )
+        outbox = Outbox()
+        session.outboxes.append(outbox)
+        try:
+            await self._stream(outbox, receive, send)
+            if outbox.closed:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            session.outboxes.remove(outbox)
+
+    async def _stream(self, outbox: Outbox, receive: Receive, send: Send) -> None:
+        """Write what arrives in the box until it is closed or the client leaves."""
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        await send({"type": "http.response.body", "body": b": open\r\n\r\n", "more_body": True})
+
+        async def leave() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            raise ClientLeft
+
+        async def write() -> None:
+            while not outbox.closed:
+                messages = await outbox.take(KEEP_ALIVE)
+                body = b"".join(map(event, messages)) or b": \r\n\r\n"
+                if messages or not outbox.closed:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            leaving.cancel()
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                leaving = tasks.create_task(leave())
+                tasks.create_task(write())
+        except* ClientLeft:
+            pass
+
+    async def _delete(self, headers: dict[bytes, bytes], send: Send) -> None:
+        if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
+            await _plain(send, 405, b"", [(b"allow", b"POST")])
+            return
+        self._dispatcher.sessions.end(self._session(headers))
+        await _plain(send, 204, b"")
+
+
+async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if extra:
+        headers += extra
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _plain(
+    send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    headers = [(b"content-length", b"%d" % len(body)), *(extra or [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

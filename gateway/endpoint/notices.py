@@ -1,0 +1,128 @@
+"""Change notices on their way to every client that wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.endpoint.sessions import Outbox, Sessions
+from gateway.errors import RpcError
+from gateway.jsonrpc import Raw, Shallow
+from registry.model import ItemKind
+
+METHODS: Final = {
+    ItemKind.TOOL: "notifications/tools/list_changed",
+    ItemKind.RESOURCE: "notifications/resources/list_changed",
+    ItemKind.TEMPLATE: "notifications/resources/list_changed",
+    ItemKind.PROMPT: "notifications/prompts/list_changed",
+}
+_FIELDS: Final = {
+    "toolsListChanged": "notifications/tools/list_changed",
+    "promptsListChanged": "notifications/prompts/list_changed",
+    "resourcesListChanged": "notifications/resources/list_changed",
+}
+MAX_SUBSCRIPTIONS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a ``subscriptions/listen`` asks for (2026-07-28, Notification Filter)."""
+
+    methods: frozenset[str]
+    uris: frozenset[str]
+
+    @classmethod
+    def parse(cls, message: Shallow) -> Filter:
+        """The filter of a request. Raises RpcError."""
+        try:
+            params = jsonrpc.value(message["params"])
+            wanted = params["notifications"]
+            uris = wanted.get("resourceSubscriptions") or []
+            if not all(isinstance(uri, str) for uri in uris) or len(uris) > MAX_SUBSCRIPTIONS:
+                raise ValueError
+            methods = frozenset(method for field, method in _FIELDS.items() if wanted.get(field) is True)
+            return cls(methods, frozenset(uris))
+        except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "subscriptions/listen needs params.notifications, an object of the types wanted.",
+                status=400,
+            ) from None
+
+    def acknowledged(self) -> dict[str, object]:
+        """The part of the filter that is honoured."""
+        fields: dict[str, object] = {
+            field: True for field, method in _FIELDS.items() if method in self.methods
+        }
+        if self.uris:
+            fields["resourceSubscriptions"] = sorted(self.uris)
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    outbox: Outbox
+    meta: dict[str, Raw]
+    wants: Filter
+
+
+class Notices:
+    """Sends notices to handshake-era sessions and to the listeners of the stateless era."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._listeners: dict[int, _Listener] = {}
+
+    @contextmanager
+    def listening(self, outbox: Outbox, ident: Raw, wants: Filter) -> Iterator[None]:
+        """Deliver to the box what the filter lets through; the acknowledgement goes first."""
+        listener = _Listener(outbox, {protocol.META_SUBSCRIPTION_ID: ident}, wants)
+        acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged()}
+        outbox.put(
+            jsonrpc.notification("notifications/subscriptions/acknowledged", jsonrpc.encode(acknowledgement))
+        )
+        self._listeners[id(listener)] = listener
+        try:
+            yield
+        finally:
+            del self._listeners[id(listener)]
+
+    def lists_changed(self, kinds: set[ItemKind]) -> None:
+        """Tell everybody that lists look different now."""
+        for method in sorted({METHODS[kind] for kind in kinds}):
+            plain = jsonrpc.notification(method)
+            for session in self._sessions:
+                session.tell(plain)
+            for listener in self._listeners.values():
+                if method in listener.wants.methods:
+                    self._tell(listener, method, {})
+
+    def resource_updated(self, uri: str, params: Shallow) -> None:
+        """Tell those who subscribed to a resource that it has changed."""
+        plain = jsonrpc.notification("notifications/resources/updated", jsonrpc.encode(params))
+        for session in self._sessions:
+            if uri in session.subscriptions:
+                session.tell(plain)
+        for listener in self._listeners.values():
+            if uri in listener.wants.uris:
+                self._tell(listener, "notifications/resources/updated", params)
+
+    def listened_uris(self) -> set[str]:
+        """Every resource some listener wants to hear of."""
+        return {uri for listener in self._listeners.values() for uri in listener.wants.uris}
+
+    @staticmethod
+    def _tell(listener: _Listener, method: str, params: Shallow) -> None:
+        meta = jsonrpc.shallow(params["_meta"]) if "_meta" in params else {}
+        fields: dict[str, object] = {**params, "_meta": {**meta, **listener.meta}}
+        listener.outbox.put(jsonrpc.notification(method, jsonrpc.encode(fields)))
+
+    def close(self) -> None:
+        """End every listener's stream gracefully."""
+        for listener in self._listeners.values():
+            listener.outbox.close()

@@ -1,0 +1,222 @@
+"""Handshake-era sessions. Their identity is sealed into the id, so that a restart loses none."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.errors import RpcError
+from gateway.upstream.base import CallSite
+
+LIFETIME: Final = 30 * 24 * 3600.0
+"""Seconds a session id is good for."""
+MAX_LIVE: Final = 10_000
+"""Sessions kept in memory; the longest unused is dropped first, its id stays good."""
+OUTBOX: Final = 256
+"""Notices that may wait for one stream of a client that reads slowly."""
+MAX_CALLS: Final = 1024
+"""Requests one session may have in flight."""
+
+
+class SessionFacts(msgspec.Struct, array_like=True, frozen=True):
+    """What a session id carries: all that must outlive this process."""
+
+    ident: str
+    version: str
+    issued: int
+    client: str
+
+
+class Outbox:
+    """Notices on their way to one stream of a client.
+
+    Notices say "look again", so a notice that already waits is not queued twice; when the box is
+    full the oldest go, and the client still learns that there is something to look at.
+    """
+
+    __slots__ = ("_arrived", "_waiting", "closed")
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[bytes, None] = OrderedDict()
+        self._arrived = asyncio.Event()
+        self.closed = False
+
+    def put(self, message: bytes) -> None:
+        """Queue a message. Never blocks."""
+        if message in self._waiting:
+            return
+        if len(self._waiting) >= OUTBOX:
+            self._waiting.popitem(last=False)
+        self._waiting[message] = None
+        self._arrived.set()
+
+    def close(self) -> None:
+        """No more messages; ``take`` returns an empty list once the box is drained."""
+        self.closed = True
+        self._arrived.set()
+
+    async def take(self, timeout: float) -> list[bytes]:
+        """What has arrived, waiting up to ``timeout`` seconds for something."""
+        if not self._waiting and not self.closed:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return []
+        messages = list(self._waiting)
+        self._waiting.clear()
+        if not self.closed:
+            self._arrived.clear()
+        return messages
+
+
+class Session:
+    """One handshake-era client, over HTTP or over a stream.
+
+    :param version: the negotiated protocol revision.
+    """
+
+    __slots__ = ("calls", "client", "ident", "log_level", "outboxes", "subscriptions", "version")
+
+    def __init__(self, ident: str, version: str, client: str = "") -> None:
+        self.ident = ident
+        self.version = version
+        self.client = client
+        self.log_level = 0
+        self.calls: dict[bytes, CallSite] = {}
+        self.outboxes: list[Outbox] = []
+        self.subscriptions: set[str] = set()
+
+    def begin(self, ident: bytes, site: CallSite) -> None:
+        """A request is being served. Raises RpcError where its id is in use already."""
+        if ident in self.calls:
+            raise RpcError(
+                protocol.INVALID_REQUEST,
+                f"A request with id {ident.decode()} is still being served.",
+                "Give every request of a session an id of its own.",
+            )
+        if len(self.calls) >= MAX_CALLS:
+            raise RpcError(
+                protocol.INTERNAL_ERROR,
+                f"{MAX_CALLS} requests of this session are in flight.",
+                "Wait for some.",
+            )
+        self.calls[ident] = site
+
+    def end(self, ident: bytes) -> None:
+        """A request has been served."""
+        self.calls.pop(ident, None)
+
+    def cancel(self, ident: bytes, reason: str) -> None:
+        """Give up a request; one that is not in flight is ignored (2025-11-25, Cancellation)."""
+        site = self.calls.get(ident)
+        if site is not None:
+            site.cancel(reason)
+
+    def tell(self, message: bytes) -> None:
+        """Send a notice over one of the client's streams, if it has any open."""
+        if self.outboxes:
+            self.outboxes[-1].put(message)
+
+    def close(self) -> None:
+        """End every stream and give up every call."""
+        for outbox in self.outboxes:
+            outbox.close()
+        for site in list(self.calls.values()):
+            site.cancel("the session was ended")
+
+
+def negotiate(requested: Any) -> str:
+    """The revision to speak with a client that asks for this one (2025-11-25, Version Negotiation)."""
+    return requested if requested in protocol.HANDSHAKE_VERSIONS else protocol.LATEST_HANDSHAKE
+
+
+class Sessions:
+    """Mints session ids and finds the sessions behind them.
+
+    An id is the session's facts with an HMAC-SHA256 over them: whoever holds the key can tell a
+    genuine one without having seen it before.
+
+    :param key: at least 32 bytes, from the store.
+    """
+
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._clock = clock
+        self._live: OrderedDict[str, Session] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._live.values()))
+
+    def open(self, version: str, client: str) -> tuple[Session, str]:
+        """A new session and its id for the client (visible ASCII, under 1 KiB)."""
+        facts = SessionFacts(secrets.token_urlsafe(12), version, int(self._clock()), client[:80])
+        session = Session(facts.ident, version, facts.client)
+        self._keep(session)
+        body = jsonrpc.encode(facts)
+        return session, _b64(body) + "." + _b64(self._seal(body))
+
+    def find(self, token: str) -> Session | None:
+        """The session of an id, or None where the id is not ours, has expired or was ended."""
+        body, _, seal = token.partition(".")
+        try:
+            data = _unb64(body)
+            genuine = hmac.compare_digest(_unb64(seal), self._seal(data))
+            facts = msgspec.json.decode(data, type=SessionFacts) if genuine else None
+        except (ValueError, msgspec.MsgspecError):
+            return None
+        if facts is None or facts.ident in self._ended or self._clock() - facts.issued > LIFETIME:
+            return None
+        session = self._live.get(facts.ident)
+        if session is None:
+            session = Session(facts.ident, facts.version, facts.client)
+            self._keep(session)
+        else:
+            self._live.move_to_end(facts.ident)
+        return session
+
+    def end(self, session: Session) -> None:
+        """End a session for good."""
+        self._live.pop(session.ident, None)
+        self._ended[session.ident] = None
+        if len(self._ended) > MAX_LIVE:
+            self._ended.popitem(last=False)
+        session.close()
+
+    def close(self) -> None:
+        """End every stream; the ids stay good for the next process."""
+        for session in self._live.values():
+            session.close()
+
+    def _keep(self, session: Session) -> None:
+        self._live[session.ident] = session
+        if len(self._live) > MAX_LIVE:
+            for ident, other in self._live.items():
+                if not other.calls and not other.outboxes:
+                    del self._live[ident]
+                    break
+
+    def _seal(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, b"session\0" + body, hashlib.sha256)[:18]
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _unb64(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
