@@ -182,6 +182,7 @@ class _Parser:
         if found is None:
             word = _WORD.match(self.text, at)
             # A short piece only: a configuration file holds secrets.
-            found = repr(word[0][:12] if word else self.text[at]) if at < len(self.text) else "the end"
+            piece = word[0] if word else self.text[at : at + 1]
+            found = repr(piece if len(piece) <= 8 else piece[:4] + "…") if piece else "the end"
         line, column = self.lines.position(at)
         raise JsoncError(f"found {found}", line, column, expected)
