@@ -1,0 +1,28 @@
+"""The merged catalog: names, lists, pages, template routing and argument validators."""
+
+from gateway.catalog.merge import (
+    Catalog,
+    CatalogBuilder,
+    Conflict,
+    Entry,
+    Owner,
+    Problem,
+    changed,
+    definition_hash,
+)
+from gateway.catalog.names import NameBook, NamePolicy
+from gateway.catalog.validators import ValidatorCache
+
+__all__ = [
+    "Catalog",
+    "CatalogBuilder",
+    "Conflict",
+    "Entry",
+    "NameBook",
+    "NamePolicy",
+    "Owner",
+    "Problem",
+    "ValidatorCache",
+    "changed",
+    "definition_hash",
+]
