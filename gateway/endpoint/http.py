@@ -48,6 +48,7 @@ class HttpEndpoint:
         self._notices = notices
         self._max_body = max_body
         self.active = 0
+        self.served = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -68,6 +69,7 @@ class HttpEndpoint:
             await _json(send, status, jsonrpc.error(None, error.to_error()))
         finally:
             self.active -= 1
+            self.served += 1
 
     # POST
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.endpoint.sessions import Outbox, Sessions
+from gateway.endpoint.sessions import Outbox, Session, Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from registry.model import ItemKind
@@ -101,6 +101,12 @@ class Notices:
             for listener in self._listeners.values():
                 if method in listener.wants.methods:
                     self._tell(listener, method, {})
+
+    @staticmethod
+    def lists_changed_for(session: Session, kinds: set[ItemKind]) -> None:
+        """Tell one session that lists look different from what it was shown."""
+        for method in sorted({METHODS[kind] for kind in kinds}):
+            session.tell(jsonrpc.notification(method))
 
     def resource_updated(self, uri: str, params: Shallow) -> None:
         """Tell those who subscribed to a resource that it has changed."""

@@ -1,0 +1,366 @@
+"""The admin API on the control socket: what the CLI asks of a running gateway.
+
+Plain HTTP and JSON. Only the user who owns the socket file can reach it, so it takes no token; no
+MCP client and no token leads here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway import jsonrpc, protocol
+from gateway.app import Gateway
+from gateway.catalog import ValidatorCache
+from gateway.config.servers import from_command, from_url
+from gateway.endpoint.http import HttpEndpoint
+from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
+from gateway.jsonrpc import Shallow
+from gateway.protocol import Era
+from gateway.upstream.base import CallSite
+from gateway.upstream.supervisor import START_TIMEOUT, Upstream
+from gateway.version import __version__
+from registry.errors import RegistryError
+from registry.model import ItemKind, ServerSpec, Transport
+
+CALL_TIMEOUT: Final = 3600.0
+_COUNTS: Final = {
+    "tools": ItemKind.TOOL,
+    "resources": ItemKind.RESOURCE,
+    "templates": ItemKind.TEMPLATE,
+    "prompts": ItemKind.PROMPT,
+}
+
+
+class ControlApi:
+    """The routes of the control socket.
+
+    :param url: the MCP endpoint's own URL.
+    :param stop: ends the gateway.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        url: str,
+        auth: bool,
+        state_dir: Path,
+        relays: Callable[[], int],
+        stop: Callable[[], None],
+    ) -> None:
+        self._gateway = gateway
+        self._url, self._auth, self._state_dir = url, auth, state_dir
+        self._relays, self._stop = relays, stop
+        self._validators = ValidatorCache(256)
+
+    def app(self, endpoint: HttpEndpoint) -> Starlette:
+        """The ASGI application; the MCP endpoint is served on the socket too, at ``/mcp``."""
+
+        async def mcp(scope: Any, receive: Any, send: Any) -> None:
+            await endpoint(scope, receive, send)
+
+        routes = [
+            Route("/status", _guarded(self.status)),
+            Route("/servers", _guarded(self.add), methods=["POST"]),
+            Route("/servers/{name}", _guarded(self.inspect), methods=["GET"]),
+            Route("/servers/{name}", _guarded(self.remove), methods=["DELETE"]),
+            Route("/servers/{name}/approve", _guarded(self.approve), methods=["POST"]),
+            Route("/tools", _guarded(self.tools)),
+            Route("/call", _guarded(self.call), methods=["POST"]),
+            Route("/stop", _guarded(self.stop), methods=["POST"]),
+        ]
+        starlette = Starlette(routes=routes)
+        starlette.mount("/mcp", mcp)
+        return starlette
+
+    async def status(self, request: Request) -> Response:
+        """Everything ``toolyard status`` shows."""
+        gateway = self._gateway
+        return _json(
+            {
+                "gateway": {
+                    "pid": os.getpid(),
+                    "version": __version__,
+                    "url": self._url,
+                    "started_at": gateway.started_at,
+                    "uptime_s": round(time.time() - gateway.started_at, 1),
+                    "names": gateway.settings.names,
+                    "sessions": len(gateway.sessions),
+                    "relays": self._relays(),
+                    "auth": self._auth,
+                    "state_dir": str(self._state_dir),
+                    "config": {"file": gateway.config_file, "error": gateway.config_error},
+                },
+                "servers": [self._row(upstream) for upstream in self._ordered()],
+                "conflicts": [
+                    {"kind": c.kind, "key": c.key, "owner": c.owner, "shadowed": list(c.shadowed)}
+                    for c in gateway.catalog.conflicts
+                ],
+                "problems": [
+                    {"server": p.server, "kind": p.kind, "message": p.message}
+                    for p in gateway.catalog.problems
+                ],
+            }
+        )
+
+    def _ordered(self) -> list[Upstream]:
+        return sorted(self._gateway.upstreams.values(), key=lambda u: (u.server.ordinal, u.name))
+
+    def _row(self, upstream: Upstream) -> dict[str, Any]:
+        catalog = self._gateway.known(upstream.name)
+        peer = next((c.peer for c in upstream.connections), None)
+        error = upstream.error
+        return {
+            "name": upstream.name,
+            "transport": upstream.server.spec.transport,
+            "origin": upstream.server.origin,
+            "state": upstream.state,
+            "error": error.message if error else None,
+            "hint": error.hint if error else None,
+            "era": peer.era if peer else (catalog.era if catalog else None),
+            "protocol_version": peer.protocol_version
+            if peer
+            else (catalog.protocol_version if catalog else None),
+            **{field: len(catalog.items(kind)) if catalog else 0 for field, kind in _COUNTS.items()},
+            "pid": upstream.pid,
+            "calls": upstream.calls,
+            "synced_at": catalog.synced_at if catalog else None,
+        }
+
+    def _upstream(self, name: str) -> Upstream:
+        upstream = self._gateway.upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        return upstream
+
+    async def inspect(self, request: Request) -> Response:
+        """One server in full, without any secret."""
+        upstream = self._upstream(request.path_params["name"])
+        spec = upstream.server.spec
+        catalog = self._gateway.known(upstream.name)
+        return _json(
+            {
+                **self._row(upstream),
+                "spec": {
+                    "command": spec.command,
+                    "args": list(spec.args),
+                    "cwd": spec.cwd,
+                    "env": sorted(spec.env),
+                    "url": spec.url,
+                    "headers": sorted(spec.headers),
+                    "timeout": spec.timeout,
+                    "disabled": spec.disabled,
+                },
+                "server_info": msgspec.Raw(catalog.server_info if catalog else b"{}"),
+                "capabilities": msgspec.Raw(catalog.capabilities if catalog else b"{}"),
+                "instructions": catalog.instructions if catalog else None,
+                "approval": await self._approval(spec),
+                "tool_names": self._tool_names(upstream.name),
+                "stderr": upstream.stderr,
+            }
+        )
+
+    async def _approval(self, spec: ServerSpec) -> dict[str, Any] | None:
+        if spec.transport is not Transport.STDIO:
+            return None
+        try:
+            return await self._gateway.approval_state(spec)
+        except GatewayError as error:
+            return {"key": None, "approved": False, "error": error.message}
+
+    def _tool_names(self, server: str) -> list[str]:
+        tools = self._gateway.catalog.entries[ItemKind.TOOL]
+        return [name for name, entry in tools.items() if entry.server == server]
+
+    async def tools(self, request: Request) -> Response:
+        """The tools clients see, with where each comes from."""
+        server = request.query_params.get("server")
+        if server is not None:
+            self._upstream(server)
+        await self._gateway.settled()
+        return _json(
+            {
+                "tools": [
+                    {
+                        "name": entry.exposed,
+                        "server": entry.server,
+                        "original": entry.original,
+                        "definition": msgspec.Raw(entry.data),
+                    }
+                    for entry in self._gateway.catalog.entries[ItemKind.TOOL].values()
+                    if server in (None, entry.server)
+                ]
+            }
+        )
+
+    async def call(self, request: Request) -> Response:
+        """Call a tool, its arguments checked against its schema first; progress comes as lines."""
+        body = await _body(request)
+        name = jsonrpc.text(body.get("name"))
+        await self._gateway.settled()
+        entry = self._gateway.catalog.get(ItemKind.TOOL, name) if name is not None else None
+        if entry is None:
+            raise NotFound(f"There is no tool named '{name}'.", "See: toolyard tools.")
+        arguments = body.get("arguments", msgspec.Raw(b"{}"))
+        schema = jsonrpc.shallow(entry.data).get("inputSchema")
+        if schema is not None:
+            problems = await asyncio.to_thread(
+                self._validators.check, entry.hash, bytes(schema), bytes(arguments)
+            )
+            if problems:
+                raise RpcError(
+                    protocol.INVALID_PARAMS,
+                    f"The arguments do not fit {entry.exposed}: " + "; ".join(problems),
+                )
+        timeout = jsonrpc.value(body["timeout"]) if "timeout" in body else None
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= CALL_TIMEOUT):
+            raise RpcError(
+                protocol.INVALID_PARAMS, f"timeout must be between 0 and {CALL_TIMEOUT:g} seconds."
+            )
+        params: Shallow = {
+            "name": jsonrpc.raw(entry.original),
+            "arguments": arguments,
+            "_meta": msgspec.Raw(b'{"progressToken":0}'),
+        }
+        return _lines(self._call(self._upstream(entry.server), params, timeout))
+
+    async def _call(self, upstream: Upstream, params: Shallow, timeout: float | None) -> AsyncIterator[bytes]:
+        site = _Progress()
+        request = asyncio.create_task(
+            upstream.request(Era.HANDSHAKE, "tools/call", params, timeout=timeout, site=site)
+        )
+        try:
+            while not request.done():
+                waiter = asyncio.create_task(site.queue.get())
+                await asyncio.wait({request, waiter}, return_when=asyncio.FIRST_COMPLETED)
+                if waiter.done():
+                    yield jsonrpc.encode({"progress": waiter.result()})
+                else:
+                    waiter.cancel()
+            _, reply = await request
+            if reply.result is not None:
+                yield jsonrpc.encode({"result": reply.result})
+            else:
+                yield jsonrpc.encode({"error": reply.error})
+        except GatewayError as error:
+            yield jsonrpc.encode({"error": error.to_error()})
+        finally:
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+
+    async def add(self, request: Request) -> Response:
+        """Add a server, approve its command, connect to it and say what it offers."""
+        body = jsonrpc.value(jsonrpc.raw(await _body(request)))
+        name = body.get("name")
+        if not isinstance(name, str):
+            raise RpcError(protocol.INVALID_PARAMS, "A server needs a name.")
+        try:
+            if body.get("url") is not None:
+                spec = from_url(
+                    name,
+                    body["url"],
+                    headers=body.get("headers") or {},
+                    transport=body.get("transport"),
+                    timeout=body.get("timeout"),
+                )
+            else:
+                spec = from_command(
+                    name,
+                    [body.get("command") or "", *(body.get("args") or [])],
+                    env=body.get("env") or {},
+                    cwd=body.get("cwd"),
+                    timeout=body.get("timeout"),
+                )
+        except (TypeError, AttributeError):
+            raise RpcError(
+                protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
+            ) from None
+        upstream = await self._gateway.add(spec)
+        return _lines(self._added(upstream))
+
+    async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
+        yield jsonrpc.encode({"state": "starting"})
+        with suppress(GatewayError):  # the row says what is wrong
+            await upstream.connect(Era.HANDSHAKE, START_TIMEOUT)
+            await self._gateway.synced(upstream.name, START_TIMEOUT)
+        yield jsonrpc.encode({"server": self._row(upstream), "tools": self._tool_names(upstream.name)})
+
+    async def remove(self, request: Request) -> Response:
+        """Forget a server."""
+        name = request.path_params["name"]
+        await self._gateway.remove(name)
+        return _json({"removed": name})
+
+    async def approve(self, request: Request) -> Response:
+        """Approve a server's command as it stands."""
+        name = request.path_params["name"]
+        return _json({"approved": name, "detail": await self._gateway.approve(name)})
+
+    async def stop(self, request: Request) -> Response:
+        """End the gateway."""
+        asyncio.get_running_loop().call_later(0.05, self._stop)
+        return _json({"stopping": True})
+
+
+class _Progress(CallSite):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[Any] = asyncio.Queue(1000)
+
+    def notify(self, message: Shallow) -> None:
+        if jsonrpc.text(message.get("method")) == "notifications/progress" and not self.queue.full():
+            fields = jsonrpc.shallow(message["params"])
+            fields.pop("progressToken", None)
+            self.queue.put_nowait(fields)
+
+
+async def _body(request: Request) -> Shallow:
+    try:
+        return jsonrpc.shallow(await request.body())
+    except msgspec.MsgspecError:
+        raise RpcError(protocol.INVALID_REQUEST, "The body must be a JSON object.") from None
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(jsonrpc.encode(value), status, media_type="application/json")
+
+
+def _lines(lines: AsyncIterator[bytes]) -> Response:
+    async def terminated() -> AsyncIterator[bytes]:
+        async for line in lines:
+            yield line + b"\n"
+
+    return StreamingResponse(terminated(), media_type="application/x-ndjson")
+
+
+def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Turn our errors into answers."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (GatewayError, RegistryError) as error:
+            fields = {"type": error.kind, "message": error.message, "hint": error.hint}
+            return _json({"error": fields}, _status(error))
+
+    return guarded
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, NotFound):
+        return 404
+    if isinstance(error, RpcError):
+        return error.status if error.status != 200 else 400
+    return 400 if isinstance(error, ConfigError) else 500

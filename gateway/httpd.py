@@ -1,0 +1,151 @@
+"""Our HTTP server: uvicorn on sockets of ours, with limits it does not set itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.errors import StateError
+
+log = logging.getLogger("toolyard")
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+HEADER_TIMEOUT: Final = 30.0
+"""Seconds a new connection has to send its first request's head."""
+KEEP_ALIVE: Final = 75
+MAX_CONNECTIONS: Final = 4096
+GRACE: Final = 1
+"""Seconds that requests in flight may take when the gateway ends."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with a limit on the size of a head and on the time it may take."""
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.close()
+            return
+        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._bounded(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._bounded(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _bounded(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEADER_BYTES:
+            raise ValueError("the head of the request is too large")  # becomes a 400 and a closed connection
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+
+class HttpServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its owner."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @classmethod
+    def of(cls, app: Any) -> HttpServer:
+        """A server for an ASGI app, quiet and without lifespan."""
+        return cls(
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                ws="none",
+                loop="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+
+
+def listen_tcp(host: str, port: int, *, fall_back: bool = False) -> socket.socket:
+    """A listening socket.
+
+    :param fall_back: take any free port where this one is in use.
+    :raises StateError: the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            if not fall_back:
+                raise
+            sock.bind((host, 0))
+        sock.listen(1024)
+        sock.setblocking(False)
+        return sock
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StateError(
+            f"Cannot listen on {host} port {port}: {reason}.",
+            "Choose another with --port, or --port 0 for any.",
+        ) from None
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket that only its owner can reach (0600). Raises StateError.
+
+    The caller holds the lock of the state directory, so a socket file that exists is a leftover.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            sock.bind(os.fspath(path))
+        finally:
+            os.umask(mask)
+        sock.listen(256)
+        sock.setblocking(False)
+        return sock
+    except OSError as error:
+        sock.close()
+        raise StateError(
+            f"Cannot listen on {path}: {error.strerror or error}.", "Choose another --state-dir."
+        ) from None
