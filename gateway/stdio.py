@@ -131,6 +131,6 @@ def _standalone(flags: Flags) -> int:
             no_auth=flags.no_auth,
             names=values.get("names"),
             state_dir=Path(values["state-dir"]) if "state-dir" in values else None,
-            log_level=values.get("log-level", "info"),
+            log_level=values.get("log-level"),
         )
     )

@@ -1,0 +1,1 @@
+"""The command line: every verb is a client of the running gateway's control socket."""

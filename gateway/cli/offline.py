@@ -1,0 +1,163 @@
+"""The last known state, from the store, in the shapes of the control socket: for when no gateway runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.exits import Locked
+from gateway.cli.shared import unknown
+from gateway.config.options import ServeOptions
+from gateway.config.settings import Settings
+from gateway.paths import StateDir
+from registry.errors import StoreMissing
+from registry.model import Approval, Origin, Server, ServerCatalog, Transport
+
+
+def status(state: Path | None) -> dict[str, Any]:
+    """What ``GET /status`` showed last; ``gateway`` is None."""
+    known = _Known.read(state)
+    merged = known.merged()
+    conflicts = [
+        {"kind": c.kind.value, "key": c.key, "owner": c.owner, "shadowed": list(c.shadowed)}
+        for c in merged.conflicts
+    ]
+    return {"gateway": None, "servers": [known.row(s) for s in known.servers], "conflicts": conflicts}
+
+
+def server(state: Path | None, name: str) -> dict[str, Any]:
+    """What ``GET /servers/{name}`` showed last. Raises NotFound."""
+    known = _Known.read(state)
+    for found in known.servers:
+        if found.name == name:
+            return known.detail(found)
+    raise unknown("server", name, (s.name for s in known.servers), "toolyard status")
+
+
+def tools(state: Path | None, name: str | None = None) -> list[dict[str, Any]]:
+    """What ``GET /tools`` showed last. Raises NotFound for a server that is not known."""
+    known = _Known.read(state)
+    if name is not None and all(s.name != name for s in known.servers):
+        raise unknown("server", name, (s.name for s in known.servers), "toolyard status")
+    return [tool for tool in known.tools() if name in (None, tool["server"])]
+
+
+@contextmanager
+def writing(state: Path | None) -> Iterator[Any]:
+    """The store, open for writing, with the lock a gateway would hold. Raises Locked.
+
+    Yields a `registry.store.Store`.
+    """
+    from filelock import FileLock, Timeout
+
+    from registry.store import Store
+
+    place = StateDir.at(state)
+    place.create()
+    lock = FileLock(place.lock, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Locked(
+            f"Another process holds the state directory {place.root}, and answers nobody.",
+            "It may be starting or ending: try again in a moment, or see `toolyard doctor`.",
+        ) from None
+    try:
+        with Store.open(place.database) as store:
+            yield store
+    finally:
+        lock.release()
+
+
+class _Known:
+    """Everything the store holds, read at once."""
+
+    def __init__(self) -> None:
+        self.servers: list[Server] = []
+        self.catalogs: dict[str, ServerCatalog] = {}
+        self.approvals: dict[str, Approval] = {}
+        self._names: list[Any] = []
+        self._policy = Settings.load(ServeOptions()).names
+
+    @classmethod
+    def read(cls, state: Path | None) -> _Known:
+        from registry.store import Store
+
+        known = cls()
+        try:
+            with Store.open(StateDir.at(state).database, readonly=True) as store:
+                known.servers = store.servers()
+                known.catalogs = store.catalogs()
+                known.approvals = {a.server: a for a in store.approvals().values()}
+                known._names = store.names(known._policy)
+        except StoreMissing:
+            return known  # no gateway has run here yet, so there is nothing to show
+        return known
+
+    def merged(self) -> Any:
+        from gateway.catalog.merge import Catalog
+        from gateway.catalog.names import NameBook
+
+        return Catalog.build(self.servers, self.catalogs, NameBook(self._policy, self._names))
+
+    def row(self, server: Server) -> dict[str, Any]:
+        catalog = self.catalogs.get(server.name)
+        waits = server.spec.transport is Transport.STDIO and server.origin is not Origin.STARTER
+        approved = server.name in self.approvals
+        state = "disabled" if server.spec.disabled else "pending" if waits and not approved else "idle"
+        return {
+            "name": server.name,
+            "transport": server.spec.transport.value,
+            "origin": server.origin.value,
+            "state": state,
+            "error": None,
+            "hint": f"Approve it: toolyard approve {server.name}" if state == "pending" else None,
+            "era": catalog.era if catalog else None,
+            "protocol_version": catalog.protocol_version if catalog else None,
+            "tools": len(catalog.tools) if catalog else 0,
+            "resources": len(catalog.resources) if catalog else 0,
+            "templates": len(catalog.templates) if catalog else 0,
+            "prompts": len(catalog.prompts) if catalog else 0,
+            "pid": None,
+            "calls": 0,
+            "synced_at": catalog.synced_at if catalog else None,
+        }
+
+    def detail(self, server: Server) -> dict[str, Any]:
+        spec, catalog = server.spec, self.catalogs.get(server.name)
+        approval = self.approvals.get(server.name)
+        return {
+            **self.row(server),
+            "spec": {
+                "command": spec.command,
+                "args": list(spec.args),
+                "cwd": spec.cwd,
+                "env": sorted(spec.env),
+                "url": spec.url,
+                "headers": sorted(spec.headers),
+                "timeout": spec.timeout,
+                "disabled": spec.disabled,
+            },
+            "server_info": json.loads(catalog.server_info) if catalog else {},
+            "capabilities": json.loads(catalog.capabilities) if catalog else {},
+            "instructions": catalog.instructions if catalog else None,
+            "approval": {"key": approval.key, "approved": True} if approval else None,
+            "tool_names": [tool["name"] for tool in self.tools() if tool["server"] == server.name],
+            "stderr": [],
+        }
+
+    def tools(self) -> list[dict[str, Any]]:
+        from registry.model import ItemKind
+
+        return [
+            {
+                "name": entry.exposed,
+                "server": entry.server,
+                "original": entry.original,
+                "definition": json.loads(entry.data),
+            }
+            for entry in self.merged().entries[ItemKind.TOOL].values()
+        ]

@@ -1,0 +1,221 @@
+"""``status`` and ``inspect``: what there is, and how it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.admin.client import NotRunning
+from gateway.cli import offline, render
+from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, client, unknown, verb
+from gateway.errors import NotFound
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    verb(app, "", status)
+    verb(app, "NAME", inspect)
+
+
+def status(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
+    """Show the gateway and every server."""
+    try:
+        seen = client(state_dir).status()
+    except NotRunning:
+        render.note(LAST_KNOWN)
+        seen = offline.status(state_dir)
+    if json_:
+        render.as_json(seen)
+        return
+    if seen["gateway"]:
+        _gateway(seen["gateway"], seen["servers"])
+    _servers(seen["servers"])
+    _conflicts(seen["conflicts"])
+
+
+def _gateway(gateway: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    up = gateway.get("uptime_s") or max(0.0, time.time() - float(gateway.get("started_at") or time.time()))
+    tools = sum(row["tools"] for row in rows)
+    clients = int(gateway.get("sessions") or 0) + int(gateway.get("relays") or 0)
+    render.out(f"{gateway['url']}  (version {gateway['version']}, pid {gateway['pid']})")
+    render.out(
+        f"up {render.duration(up)}, {render.count(len(rows), 'server')}, {render.count(tools, 'tool')}, "
+        f"{render.count(clients, 'client')}, names by {gateway['names']}"
+        + ("" if gateway.get("auth", True) else ", no token asked")
+    )
+    config = gateway.get("config") or {}
+    if config.get("error"):
+        render.out()
+        render.paragraph(f"The servers file is not in use: {config['error']}")
+    render.out()
+
+
+def _servers(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        render.out("No servers yet. Add one: toolyard add NAME -- CMD ARGS...")
+        return
+    columns = ("name", "state", "via", "tools", "resources", "prompts", "calls", "listed")
+    render.table(
+        columns,
+        [
+            (
+                row["name"],
+                row["state"],
+                row["transport"],
+                str(row["tools"]),
+                str(row["resources"] + row["templates"]),
+                str(row["prompts"]),
+                str(row["calls"]),
+                render.ago(row["synced_at"]),
+            )
+            for row in rows
+        ],
+        right=("tools", "resources", "prompts", "calls"),
+    )
+    for row in rows:
+        text = " ".join(part for part in (row["error"], row["hint"]) if part)
+        if text:
+            render.out()
+            render.out(f"{row['name']}:")
+            render.paragraph(text, "  ")
+
+
+def _conflicts(conflicts: list[dict[str, Any]]) -> None:
+    if conflicts:
+        render.out()
+        render.out("Offered by several servers; the first of them is asked:")
+        for item in conflicts:
+            others = ", ".join(item["shadowed"])
+            render.paragraph(f"{item['kind']} {item['key']}: {item['owner']}, not {others}", "  ")
+
+
+def inspect(
+    name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
+    json_: JsonFlag = False,
+    state_dir: StateFlag = None,
+) -> None:
+    """Show everything about the server NAME, or the tool NAME with its parameters."""
+    try:
+        kind, found = _find(name, state_dir)
+    except NotRunning:
+        render.note(LAST_KNOWN)
+        kind, found = _find_stored(name, state_dir)
+    if json_:
+        render.as_json(found)
+    elif kind == "tool":
+        _tool(found)
+    else:
+        _server(found)
+
+
+def _find(name: str, state_dir: Path | None) -> tuple[str, dict[str, Any]]:
+    gateway = client(state_dir)
+    try:
+        return "server", gateway.server(name)
+    except NotFound:
+        tools = gateway.tools()
+        servers = [row["name"] for row in gateway.status()["servers"]]
+    return "tool", _pick(name, tools, servers)
+
+
+def _find_stored(name: str, state_dir: Path | None) -> tuple[str, dict[str, Any]]:
+    servers = [row["name"] for row in offline.status(state_dir)["servers"]]
+    if name in servers:
+        return "server", offline.server(state_dir, name)
+    return "tool", _pick(name, offline.tools(state_dir), servers)
+
+
+def _pick(name: str, tools: list[dict[str, Any]], servers: list[str]) -> dict[str, Any]:
+    for tool in tools:
+        if tool["name"] == name:
+            return tool
+    names = [*servers, *(tool["name"] for tool in tools)]
+    raise unknown("server or tool", name, names, "toolyard status")
+
+
+def _server(seen: dict[str, Any]) -> None:
+    spec, info = seen.get("spec") or {}, seen.get("server_info") or {}
+    words = [spec.get("command") or "", *(spec.get("args") or [])]
+    approval = seen.get("approval")
+    render.pairs(
+        [
+            ("name", seen["name"]),
+            ("state", seen["state"] + (f" (pid {seen['pid']})" if seen.get("pid") else "")),
+            ("error", " ".join(part for part in (seen.get("error"), seen.get("hint")) if part)),
+            (
+                "from",
+                {"config": "the servers file", "added": "toolyard add"}.get(seen["origin"], seen["origin"]),
+            ),
+            (
+                "command",
+                " ".join(json.dumps(w) if " " in w or not w else w for w in words) if words[0] else "",
+            ),
+            ("folder", spec.get("cwd") or ""),
+            ("variables", ", ".join(spec.get("env") or [])),
+            ("url", spec.get("url") or ""),
+            ("headers", ", ".join(spec.get("headers") or [])),
+            ("via", seen["transport"]),
+            ("timeout", f"{spec['timeout']:g} s" if spec.get("timeout") else ""),
+            ("approved", "" if approval is None else "yes" if approval.get("approved") else "no"),
+            ("server", " ".join(str(info[key]) for key in ("title", "name", "version") if info.get(key))),
+            (
+                "protocol",
+                f"{seen['protocol_version']} ({seen['era']})" if seen.get("protocol_version") else "",
+            ),
+            ("can", ", ".join(seen.get("capabilities") or {})),
+            ("calls", str(seen.get("calls", 0))),
+            ("listed", render.ago(seen.get("synced_at"))),
+            ("says", seen.get("instructions") or ""),
+            ("tools", "\n".join(seen.get("tool_names") or [])),
+            ("resources", str(seen["resources"] + seen["templates"] or "")),
+            ("prompts", str(seen["prompts"] or "")),
+            ("stderr", "\n".join((seen.get("stderr") or [])[-20:])),
+        ]
+    )
+
+
+def _tool(tool: dict[str, Any]) -> None:
+    definition = tool["definition"]
+    hints = {key: value for key, value in (definition.get("annotations") or {}).items() if key != "title"}
+    render.pairs(
+        [
+            ("name", tool["name"]),
+            (
+                "server",
+                tool["server"] + ("" if tool["original"] == tool["name"] else f" ({tool['original']})"),
+            ),
+            ("title", str(definition.get("title") or "")),
+            ("hints", ", ".join(f"{key}: {json.dumps(value)}" for key, value in hints.items())),
+            ("does", str(definition.get("description") or "")),
+        ]
+    )
+    schema = definition.get("inputSchema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or not isinstance(properties, dict) or not properties:
+        render.out()
+        render.out("It takes no arguments.")
+        return
+    required = schema.get("required")
+    render.out()
+    for key, value in properties.items():
+        value = value if isinstance(value, dict) else {}
+        needed = ", required" if isinstance(required, list) and key in required else ""
+        default = f", default {json.dumps(value['default'])}" if "default" in value else ""
+        render.out(f"{key}  ({_type(value)}{needed}{default})")
+        render.paragraph(str(value.get("description") or ""), "  ")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema and isinstance(schema["enum"], list):
+        return "one of " + ", ".join(json.dumps(item) for item in schema["enum"][:8])
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " or ".join(str(item) for item in kind)
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list):
+            return " or ".join(_type(item) for item in schema[key] if isinstance(item, dict))
+    return str(kind or "any")
