@@ -129,7 +129,9 @@ def _problems(validator: Any, instance: Any, cpu_seconds: float, limit: int = MA
         ref = keywords.shorten(repr(error.ref))
         found.append(f"The tool's schema refers to {ref}, which is not in it; nothing is fetched.")
     except RecursionError:
-        found.append("The check was stopped: the tool's schema refers to itself without end.")
+        found.append(
+            "The check was stopped: the tool's schema refers to itself without end, or too often for these arguments."
+        )
     except (ArithmeticError, TypeError, ValueError, AttributeError, KeyError) as error:
         # jsonschema trusts schemas: dialects leave holes in their meta-schemas, and numbers may be huge.
         reason = keywords.shorten(f"{type(error).__name__}: {error}")
