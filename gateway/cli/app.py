@@ -64,8 +64,8 @@ Where things are kept
       the store, the token, sockets and logs; --state-dir or
       TOOLYARD_STATE_DIR choose another
   {config}
-      config.toml for settings, and the servers file; TOOLYARD_CONFIG_DIR
-      chooses another place, `serve --config` another servers file
+      config.toml for settings, mcp.json for servers as desktop clients write
+      them; TOOLYARD_CONFIG_DIR or `serve --config FILE` choose others
 """
 
 

@@ -90,9 +90,12 @@ def _status(state_dir: Path | None) -> tuple[dict[str, Any] | None, GatewayError
 
 
 def _file_of(status: dict[str, Any] | None) -> Path | None:
-    """The servers file that the running gateway goes by."""
+    """The servers file that the running gateway goes by, or that the next one would."""
+    from gateway.serve import Configuration
+
     named = ((status or {}).get("gateway") or {}).get("config") or {}
-    return Path(named["file"]) if named.get("file") else None
+    path = Path(named["file"]) if named.get("file") else Configuration(ServeOptions()).path
+    return path if named.get("file") or path.exists() else None
 
 
 def _specs_of(file: Path | None) -> tuple[ServerSpec, ...]:

@@ -25,7 +25,9 @@ def status(state: Path | None) -> dict[str, Any]:
         {"kind": c.kind.value, "key": c.key, "owner": c.owner, "shadowed": list(c.shadowed)}
         for c in merged.conflicts
     ]
-    return {"gateway": None, "servers": [known.row(s) for s in known.servers], "conflicts": conflicts}
+    problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
+    rows = [known.row(server) for server in known.servers]
+    return {"gateway": None, "servers": rows, "conflicts": conflicts, "problems": problems}
 
 
 def server(state: Path | None, name: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,9 @@ from gateway.admin.client import ControlClient, Line, NotRunning
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, client, unknown, verb
-from gateway.config.servers import from_command, from_url
+from gateway.config.servers import from_command, from_url, resolve
 from gateway.errors import ConfigError, GatewayError
-from registry.model import Origin, Server, ServerSpec
+from registry.model import Approval, Origin, Server, ServerSpec
 
 _ADD_HELP: Final = """\
 Add a server: a command that the gateway starts, or a URL that it connects to.
@@ -189,12 +191,12 @@ def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> N
 
 
 def _approve_stored(store: Any, spec: ServerSpec) -> str:
-    """Keep a person's leave to start a command. Returns what was approved."""
-    from gateway.policy.approval import approve as approval_of
+    """Keep a person's leave to start a command as it now stands. Returns what was approved."""
+    from gateway.policy.approval import approval_key
 
-    approval = approval_of(spec)
-    store.approve(approval)
-    return str(approval.detail)
+    key, detail = approval_key(resolve(spec, os.environ), os.environ)
+    store.approve(Approval(key, spec.name, detail, time.time()))
+    return detail
 
 
 def remove(

@@ -35,6 +35,7 @@ def status(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
         _gateway(seen["gateway"], seen["servers"])
     _servers(seen["servers"])
     _conflicts(seen["conflicts"])
+    _problems(seen.get("problems") or [])
 
 
 def _gateway(gateway: dict[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -91,6 +92,14 @@ def _conflicts(conflicts: list[dict[str, Any]]) -> None:
         for item in conflicts:
             others = ", ".join(item["shadowed"])
             render.paragraph(f"{item['kind']} {item['key']}: {item['owner']}, not {others}", "  ")
+
+
+def _problems(problems: list[dict[str, Any]]) -> None:
+    if problems:
+        render.out()
+        render.out("Left out of the lists:")
+        for item in problems:
+            render.paragraph(f"{item['server']}: {item['message']}", "  ")
 
 
 def inspect(

@@ -60,8 +60,13 @@ class ListCache:
     def discover(self) -> str:
         """The result of ``server/discover`` (2026-07-28)."""
         versions = json.dumps(protocol.SUPPORTED_VERSIONS)
+        offered = json.loads(self.capabilities)
+        if isinstance(offered, dict):  # of the handshake era: what the later one has no more
+            offered.pop("logging", None)
+            if isinstance(offered.get("resources"), dict):
+                offered["resources"].pop("subscribe", None)
         return (
-            f'{{{_STATELESS_HEAD},"supportedVersions":{versions},"capabilities":{self.capabilities}'
+            f'{{{_STATELESS_HEAD},"supportedVersions":{versions},"capabilities":{json.dumps(offered)}'
             f"{self._instructions()},{self._stamp()}}}"
         )
 

@@ -81,9 +81,11 @@ def _object(line: bytes, body: dict[str, Any]) -> Message:
     known = ident if isinstance(ident, int | str) and not isinstance(ident, bool) else None
     if method is None and ("result" in body or "error" in body):
         return Message(line, answers=known, is_response=True)
+    if not isinstance(method, str):
+        return Message(line)  # the gateway will refuse it, under no id
     return Message(
         line,
-        method=method if isinstance(method, str) else None,
+        method=method,
         params=params if isinstance(params, dict) else None,
         ids=() if known is None else (known,),
     )
