@@ -77,6 +77,7 @@ def _guarded(work: Callable[[], None], options: ServeOptions) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         work()
     except AlreadyRunning as error:
@@ -149,7 +150,7 @@ class Configuration:
 
     def __init__(self, options: ServeOptions) -> None:
         self.named = options.config is not None
-        self.path = options.config or paths.config_dir() / "mcp.json"
+        self.path = options.config.absolute() if options.config else paths.config_dir() / "mcp.json"
 
     def read(self) -> tuple[ServerSpec, ...]:
         """The entries. Raises ConfigError; single bad entries are logged and left out."""
