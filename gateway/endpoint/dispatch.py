@@ -80,8 +80,8 @@ class Dispatcher:
             **{method: self._lister(method) for method in LIST_KINDS},
         }
 
-    def initialize(self, params: Shallow) -> tuple[Session, str, bytes]:
-        """Open a session: the session, its id, and the ``initialize`` result. Raises RpcError."""
+    def initialize(self, params: Shallow) -> tuple[Session, bytes]:
+        """Open a session: the session and the ``initialize`` result. Raises RpcError."""
         try:
             requested = jsonrpc.value(params["protocolVersion"])
             info = jsonrpc.value(params["clientInfo"]) if "clientInfo" in params else {}
@@ -89,7 +89,7 @@ class Dispatcher:
             raise RpcError(protocol.INVALID_PARAMS, "initialize needs a protocolVersion.") from None
         name = f"{info.get('name', '')} {info.get('version', '')}".strip() if isinstance(info, dict) else ""
         version = negotiate(requested)
-        session, token = self.sessions.open(version, name)
+        session = self.sessions.open(version, name)
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": capabilities(self._board.catalog, Era.HANDSHAKE),
@@ -97,7 +97,7 @@ class Dispatcher:
         }
         if text := instructions(self._board.catalog, self._board.upstreams):
             result["instructions"] = text
-        return session, token, jsonrpc.encode(result)
+        return session, jsonrpc.encode(result)
 
     async def handle(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
         """Serve a request: the whole response message. Raises GatewayError."""

@@ -188,13 +188,13 @@ class HttpEndpoint:
     async def _initialize(self, ident: Raw, message: Shallow, send: Send) -> None:
         try:
             params = jsonrpc.shallow(message.get("params") or msgspec.Raw(b"{}"))
-            _, token, result = self._dispatcher.initialize(params)
+            session, result = self._dispatcher.initialize(params)
         except msgspec.MsgspecError:
             raise RpcError(protocol.INVALID_PARAMS, "The params of initialize must be an object.") from None
         except RpcError as error:
             await _json(send, 200, jsonrpc.error(ident, error.to_error()))
             return
-        await _json(send, 200, jsonrpc.result(ident, result), [(b"mcp-session-id", token.encode())])
+        await _json(send, 200, jsonrpc.result(ident, result), [(b"mcp-session-id", session.token.encode())])
 
     async def _batch(
         self, headers: dict[bytes, bytes], version: str, messages: list[Shallow], send: Send

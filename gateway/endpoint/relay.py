@@ -173,7 +173,7 @@ class StreamClient:
         if self._session is not None:
             raise RpcError(protocol.INVALID_REQUEST, "This connection is initialized already.")
         params = jsonrpc.shallow(message["params"]) if "params" in message else {}
-        self._session, _, result = self._dispatcher.initialize(params)
+        self._session, result = self._dispatcher.initialize(params)
         await self._send(jsonrpc.result(ident, result))
 
     async def _serve_one(self, method: str, ident: Raw, message: Shallow) -> None:

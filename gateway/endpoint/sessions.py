@@ -86,10 +86,22 @@ class Session:
     :param version: the negotiated protocol revision.
     """
 
-    __slots__ = ("calls", "client", "ident", "log_level", "outboxes", "subscriptions", "version")
+    __slots__ = (
+        "calls",
+        "client",
+        "ident",
+        "issued",
+        "log_level",
+        "outboxes",
+        "subscriptions",
+        "token",
+        "version",
+    )
 
-    def __init__(self, ident: str, version: str, client: str = "") -> None:
+    def __init__(self, ident: str, token: str, issued: float, version: str, client: str = "") -> None:
         self.ident = ident
+        self.token = token
+        self.issued = issued
         self.version = version
         self.client = client
         self.log_level = 0
@@ -162,16 +174,21 @@ class Sessions:
     def __iter__(self) -> Any:
         return iter(list(self._live.values()))
 
-    def open(self, version: str, client: str) -> tuple[Session, str]:
-        """A new session and its id for the client (visible ASCII, under 1 KiB)."""
+    def open(self, version: str, client: str) -> Session:
+        """A new session; its ``token`` is the id for the client (visible ASCII, under 1 KiB)."""
         facts = SessionFacts(secrets.token_urlsafe(12), version, int(self._clock()), client[:80])
-        session = Session(facts.ident, version, facts.client)
-        self._keep(session)
         body = jsonrpc.encode(facts)
-        return session, _b64(body) + "." + _b64(self._seal(body))
+        token = _b64(body) + "." + _b64(self._seal(body))
+        session = Session(facts.ident, token, facts.issued, version, facts.client)
+        self._keep(session)
+        return session
 
     def find(self, token: str) -> Session | None:
         """The session of an id, or None where the id is not ours, has expired or was ended."""
+        session = self._live.get(token)
+        if session is not None and self._clock() - session.issued <= LIFETIME:
+            self._live.move_to_end(token)
+            return session
         body, _, seal = token.partition(".")
         try:
             data = _unb64(body)
@@ -181,17 +198,13 @@ class Sessions:
             return None
         if facts is None or facts.ident in self._ended or self._clock() - facts.issued > LIFETIME:
             return None
-        session = self._live.get(facts.ident)
-        if session is None:
-            session = Session(facts.ident, facts.version, facts.client)
-            self._keep(session)
-        else:
-            self._live.move_to_end(facts.ident)
+        session = Session(facts.ident, token, facts.issued, facts.version, facts.client)
+        self._keep(session)
         return session
 
     def end(self, session: Session) -> None:
         """End a session for good."""
-        self._live.pop(session.ident, None)
+        self._live.pop(session.token, None)
         self._ended[session.ident] = None
         if len(self._ended) > MAX_LIVE:
             self._ended.popitem(last=False)
@@ -203,11 +216,11 @@ class Sessions:
             session.close()
 
     def _keep(self, session: Session) -> None:
-        self._live[session.ident] = session
+        self._live[session.token] = session
         if len(self._live) > MAX_LIVE:
-            for ident, other in self._live.items():
+            for token, other in self._live.items():
                 if not other.calls and not other.outboxes:
-                    del self._live[ident]
+                    del self._live[token]
                     break
 
     def _seal(self, body: bytes) -> bytes:
