@@ -19,7 +19,7 @@ from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog, CatalogBuilder, NameBook, changed
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
-from gateway.endpoint.dispatch import Dispatcher, capabilities, instructions
+from gateway.endpoint.dispatch import Dispatcher, capabilities, joined_instructions
 from gateway.endpoint.notices import Notices
 from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, UpstreamError
@@ -106,6 +106,14 @@ class Gateway:
     def upstreams(self) -> Mapping[str, Upstream]:
         """The servers by name."""
         return self._upstreams
+
+    @property
+    def instructions(self) -> str:
+        """What the servers want a model to know of them, as they last said."""
+        known = (self._catalogs.get(name) for name in self._catalog.servers)
+        return joined_instructions(
+            (c.server, c.instructions) for c in known if c is not None and c.instructions
+        )
 
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""
@@ -392,9 +400,9 @@ class Gateway:
             {
                 "etag": self._catalog.etag,
                 "initialize": {
-                    "capabilities": capabilities(self._catalog, Era.HANDSHAKE),
+                    "capabilities": capabilities(Era.HANDSHAKE),
                     "serverInfo": client_info(),
-                    "instructions": instructions(self._catalog, self._upstreams) or None,
+                    "instructions": self.instructions or None,
                 },
                 "results": {
                     method: msgspec.Raw(self._catalog.page(kind)) for kind, (method, _, _) in LISTS.items()

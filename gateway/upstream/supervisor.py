@@ -92,11 +92,6 @@ class Upstream:
         return next((c.pid for c in self.connections if isinstance(c, StdioConnection)), None)
 
     @property
-    def instructions(self) -> str | None:
-        """What the server wants a model to know of it, as far as it has said so."""
-        return next((c.peer.instructions for c in self.connections if c.peer is not None), None)
-
-    @property
     def stderr(self) -> list[str]:
         """The last lines a stdio server wrote to its log."""
         return [line for c in self.connections if isinstance(c, StdioConnection) for line in c.stderr]
