@@ -51,7 +51,253 @@ class Switchboard(Protocol):
         """The servers by name."""
 
     @property
-    def joined_instructions(texts: Iterable[tuple[str, str]]) -> str:
+    def instructions(self) -> str:
+        """What the servers want a model to know of them."""
+
+    async def settled(self) -> None:
+        """Wait, within the shared grace, for servers whose catalog was never seen."""
+
+    async def subscribe(self, session: Session, uri: str, server: str) -> None:
+        """Have the server tell of updates to a resource."""
+
+    async def unsubscribe(self, session: Session, uri: str) -> None:
+        """End that, when no other session wants them."""
+
+    async def set_log_level(self, level: str) -> None:
+        """Have servers send log messages from this severity on."""
+
+
+class Dispatcher:
+    """Serves one message at a time for any number of callers."""
+
+    def __init__(self, board: Switchboard, sessions: Sessions) -> None:
+        self._board = board
+        self.sessions = sessions
+        self._handlers: dict[str, Handler] = {
+            "initialize": self._initialize_again,
+            "ping": self._ping,
+            "server/discover": self._discover,
+            "tools/call": self._call_tool,
+            "prompts/get": self._get_prompt,
+            "resources/read": self._read_resource,
+            "completion/complete": self._complete,
+            "logging/setLevel": self._set_level,
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+            **{method: self._lister(method) for method in LIST_KINDS},
+        }
+
+    def initialize(self, params: Shallow) -> tuple[Session, bytes]:
+        """Open a session: the session and the ``initialize`` result. Raises RpcError."""
+        try:
+            requested = jsonrpc.value(params["protocolVersion"])
+            info = jsonrpc.value(params["clientInfo"]) if "clientInfo" in params else {}
+        except (KeyError, msgspec.MsgspecError):
+            raise RpcError(protocol.INVALID_PARAMS, "initialize needs a protocolVersion.") from None
+        name = f"{info.get('name', '')} {info.get('version', '')}".strip() if isinstance(info, dict) else ""
+        version = negotiate(requested)
+        session = self.sessions.open(version, name)
+        result: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": capabilities(Era.HANDSHAKE),
+            "serverInfo": client_info(),
+        }
+        if text := self._board.instructions:
+            result["instructions"] = text
+        return session, jsonrpc.encode(result)
+
+    async def handle(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
+        """Serve a request: the whole response message. Raises GatewayError."""
+        handler = self._handlers.get(method)
+        if handler is None or (caller.era is Era.STATELESS and method in _HANDSHAKE_ONLY):
+            raise RpcError(protocol.METHOD_NOT_FOUND, f"Method not found: {method}", status=404)
+        params = message.get("params")
+        try:
+            fields = jsonrpc.shallow(params) if params is not None else {}
+        except msgspec.MsgspecError:
+            raise RpcError(protocol.INVALID_PARAMS, f"The params of {method} must be an object.") from None
+        session = caller.session
+        if session is None:
+            return await handler(caller, ident, fields)
+        key = bytes(ident)
+        session.begin(key, caller)
+        try:
+            return await handler(caller, ident, fields)
+        finally:
+            session.end(key)
+
+    def notification(self, session: Session, method: str, message: Shallow) -> None:
+        """Take a notification of a handshake-era client; unknown ones are ignored (JSON-RPC, 4.1)."""
+        if method == "notifications/cancelled" and "params" in message:
+            try:
+                params = jsonrpc.shallow(message["params"])
+            except msgspec.MsgspecError:
+                return
+            if "requestId" in params:
+                session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
+
+    # our own
+
+    async def _initialize_again(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        raise RpcError(
+            protocol.INVALID_REQUEST, "This session is initialized already.", "Open a new session instead."
+        )
+
+    async def _ping(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        return jsonrpc.result(ident, _EMPTY[caller.era])
+
+    async def _discover(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        if caller.era is Era.HANDSHAKE:
+            raise RpcError(protocol.METHOD_NOT_FOUND, "Method not found: server/discover")
+        return jsonrpc.result(ident, discover_result(self._board.instructions))
+
+    def _lister(self, method: str) -> Handler:
+        kind = LIST_KINDS[method]
+
+        async def handler(caller: Caller, ident: Raw, params: Shallow) -> bytes:
+            await self._board.settled()
+            cursor = None
+            if "cursor" in params and not jsonrpc.is_null(params["cursor"]):
+                cursor = jsonrpc.text(params["cursor"])
+                if cursor is None:
+                    raise RpcError(protocol.INVALID_PARAMS, "cursor must be a string.")
+            page = self._board.catalog.page(kind, cursor, caller.era is Era.STATELESS)
+            return jsonrpc.result(ident, page)
+
+        return handler
+
+    async def _set_level(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        level = jsonrpc.text(params.get("level"))
+        rank = log_rank(level)
+        if rank is None or level is None:
+            raise RpcError(
+                protocol.INVALID_PARAMS, "level must be one of " + ", ".join(protocol.LOG_LEVELS) + "."
+            )
+        assert caller.session is not None
+        caller.session.log_level = rank
+        await self._board.set_log_level(level)
+        return jsonrpc.result(ident, b"{}")
+
+    # passed on
+
+    async def _call_tool(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        return await self._named(caller, ident, params, ItemKind.TOOL, "tools/call")
+
+    async def _get_prompt(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        return await self._named(caller, ident, params, ItemKind.PROMPT, "prompts/get")
+
+    async def _named(self, caller: Caller, ident: Raw, params: Shallow, kind: ItemKind, method: str) -> bytes:
+        name = jsonrpc.text(params.get("name"))
+        if name is None:
+            raise RpcError(protocol.INVALID_PARAMS, f"{method} needs a name that is a string.")
+        entry = self._board.catalog.get(kind, name)
+        if entry is None:
+            await self._board.settled()
+            entry = self._board.catalog.get(kind, name)
+        if entry is None:
+            known = self._board.catalog.entries[kind]
+            near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
+            hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
+            raise RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+        if entry.original != name:
+            params["name"] = jsonrpc.raw(entry.original)
+        return await self._forward(caller, ident, entry.server, method, params)
+
+    async def _forward(self, caller: Caller, ident: Raw, server: str, method: str, params: Shallow) -> bytes:
+        upstream = self._board.upstreams.get(server)
+        if upstream is None:
+            raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
+        connection, reply = await upstream.request(caller.era, method, params, site=caller)
+        if reply.result is None:
+            return jsonrpc.error(
+                ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."}
+            )
+        assert connection.peer is not None
+        if connection.peer.era is caller.era:
+            return jsonrpc.result(ident, reply.result)
+        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
+
+    async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        uri = self._uri(params)
+        candidates = self._board.catalog.read_candidates(uri)
+        if not candidates:
+            await self._board.settled()
+            candidates = self._board.catalog.read_candidates(uri)
+        for server in candidates[:-1]:
+            answer = await self._forward(caller, ident, server, "resources/read", dict(params))
+            message = jsonrpc.shallow(answer)
+            if "error" not in message or error_code(message["error"]) not in _NOT_FOUND_CODES:
+                return answer
+        if candidates:
+            return await self._forward(caller, ident, candidates[-1], "resources/read", params)
+        raise self._no_resource(caller, uri)
+
+    @staticmethod
+    def _no_resource(caller: Caller, uri: str) -> RpcError:
+        code = protocol.RESOURCE_NOT_FOUND if caller.era is Era.HANDSHAKE else protocol.INVALID_PARAMS
+        return RpcError(code, f"Resource not found: {uri[:200]}", uri=uri)
+
+    @staticmethod
+    def _uri(params: Shallow) -> str:
+        uri = jsonrpc.text(params.get("uri"))
+        if uri is None:
+            raise RpcError(protocol.INVALID_PARAMS, "uri must be a string.")
+        return uri
+
+    async def _complete(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        try:
+            ref = jsonrpc.value(params["ref"])
+        except (KeyError, msgspec.MsgspecError):
+            ref = None
+        owner = self._board.catalog.completion_owner(ref) if isinstance(ref, dict) else None
+        if owner is None:
+            raise RpcError(
+                protocol.INVALID_PARAMS, "ref names no prompt or resource template that is listed."
+            )
+        if ref.get("type") == "ref/prompt" and owner.original != ref.get("name"):
+            fields = jsonrpc.shallow(params["ref"])
+            fields["name"] = jsonrpc.raw(owner.original)
+            params["ref"] = jsonrpc.raw(fields)
+        if owner.server not in self._board.catalog.supporting("completions"):
+            result = jsonrpc.shallow(_EMPTY[caller.era])
+            result["completion"] = msgspec.Raw(b'{"values":[],"total":0,"hasMore":false}')
+            return jsonrpc.result(ident, jsonrpc.encode(result))
+        return await self._forward(caller, ident, owner.server, "completion/complete", params)
+
+    async def _subscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        uri = self._uri(params)
+        candidates = self._board.catalog.read_candidates(uri)
+        if not candidates:
+            raise self._no_resource(caller, uri)
+        assert caller.session is not None
+        await self._board.subscribe(caller.session, uri, candidates[0])
+        return jsonrpc.result(ident, b"{}")
+
+    async def _unsubscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        assert caller.session is not None
+        await self._board.unsubscribe(caller.session, self._uri(params))
+        return jsonrpc.result(ident, b"{}")
+
+
+def capabilities(era: Era) -> dict[str, Any]:
+    """Our ``ServerCapabilities``.
+
+    The four lists are always offered: servers may appear at any time, and a client that was not
+    told of a list does not ask for it again.
+    """
+    offered: dict[str, Any] = {
+        "tools": {"listChanged": True},
+        "prompts": {"listChanged": True},
+        "resources": {"listChanged": True},
+        "completions": {},
+    }
+    if era is Era.HANDSHAKE:
+        offered["logging"] = {}
+        offered["resources"]["subscribe"] = True
+    return offered
+
+
+def joined_instructions(texts: Iterable[tuple[str, str]]) -> str:
     """The instructions of many servers as one text, each under its server's name.
 
     A model reads all of it before its first word, so each server gets a page and all together four.
