@@ -11,20 +11,19 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Self
 
 from sqlalchemy import Connection, Engine, create_engine, delete, event, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
-from registry import records, schema
+from registry import records, schema, sqlite
 from registry.errors import (
-    StoreBusy,
     StoreDamaged,
     StoreError,
     StoreMissing,
@@ -33,9 +32,6 @@ from registry.errors import (
     UnknownServer,
 )
 from registry.model import Approval, AssignedName, ItemKind, Server, ServerCatalog
-
-BUSY_TIMEOUT: Final = 5.0
-"""Seconds to wait for another process's write lock."""
 
 
 class Store:
@@ -68,11 +64,11 @@ class Store:
             if not path.exists():
                 raise _missing(path)
         else:
-            _create_private(path)
+            sqlite.create_private(path)
         engine = create_engine(
-            "sqlite://", creator=lambda: _connect(path, readonly=readonly), poolclass=StaticPool
+            "sqlite://", creator=lambda: sqlite.connect(path, readonly=readonly), poolclass=StaticPool
         )
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", sqlite.begin)
         store = cls(engine, path, readonly=readonly)
         try:
             store._check_schema()
@@ -270,9 +266,9 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            _fail(self.path, verb, error.orig)
+            sqlite.fail(self.path, verb, error.orig)
         except sqlite3.Error as error:
-            _fail(self.path, verb, error)
+            sqlite.fail(self.path, verb, error)
         except UnicodeEncodeError as error:
             raise StoreError(
                 f"The store {self.path} could not be {verb}: {error.object!a} is not valid Unicode.",
@@ -280,7 +276,8 @@ class Store:
             ) from None
         except records.Unreadable as error:
             raise StoreDamaged(
-                f"The store {self.path} holds a record that cannot be read: {error}.", _salvage(self.path)
+                f"The store {self.path} holds a record that cannot be read: {error}.",
+                sqlite.salvage(self.path),
             ) from error
 
     def _check_schema(self) -> None:
@@ -344,13 +341,6 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _begin(connection: Connection) -> None:
-    # Taking the write lock at once makes a writer wait for it (busy_timeout); asking for it in the
-    # middle of a read transaction fails instead (SQLite, "Transaction": DEFERRED and SQLITE_BUSY).
-    writes = connection.get_execution_options().get("toolyard_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
 def _upsert(statement: Insert, *keys: str) -> Insert:
     """INSERT … ON CONFLICT (keys) DO UPDATE: never a REPLACE, which would delete what refers to the row."""
     others = {
@@ -371,93 +361,8 @@ def _known(server: str, what: str) -> Iterator[None]:
         ) from None
 
 
-def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    uri = path.as_uri() + ("?mode=ro" if readonly else "?mode=rw")
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("PRAGMA trusted_schema=OFF")
-        if readonly:
-            connection.execute("PRAGMA query_only=ON")
-        else:
-            _use_wal(connection)
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging, which stays with the file: readers and the writer do not block."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            # The switch itself does not honour the busy timeout when two processes create the file.
-            if not _errorname(error).startswith("SQLITE_BUSY") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _create_private(path: Path) -> None:
-    """Make sure that the file exists and that only its owner can read it: it holds keys."""
-    try:
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            # By path: closing a descriptor would drop the locks SQLite holds on it in this process.
-            if path.stat().st_mode & 0o077:
-                path.chmod(0o600)
-    except OSError as error:
-        raise StoreError(
-            f"The store {path} cannot be created or made private: {error.strerror}.",
-            "Give a --state-dir that exists, is yours and can be written.",
-        ) from error
-
-
 def _missing(path: Path) -> StoreMissing:
     return StoreMissing(
         f"There is no store at {path} yet: no gateway has run on this state directory.",
         "Start one with `toolyard serve`, or name the right --state-dir.",
     )
-
-
-def _salvage(path: Path) -> str:
-    return (
-        f"Stop the gateway and put a backup in its place, or move {path.name}, {path.name}-wal and "
-        f"{path.name}-shm away and start again: configured servers and their tools are learned anew; "
-        "added servers and approvals have to be given again."
-    )
-
-
-def _errorname(error: BaseException | None) -> str:
-    return getattr(error, "sqlite_errorname", "") or ""
-
-
-_ADVICE: Final[Mapping[str, str]] = {
-    "SQLITE_FULL": "Free some disk space; nothing that was stored is lost.",
-    "SQLITE_READONLY": "Make the state directory and the file writable for this user.",
-    "SQLITE_CANTOPEN": "Check that the state directory exists and that this user may read and write it.",
-    "SQLITE_PERM": "Make the state directory and the file readable and writable for this user.",
-    "SQLITE_IOERR": "Check the disk that holds the state directory.",
-}
-
-
-def _fail(path: Path, verb: str, error: BaseException | None) -> NoReturn:
-    """Raise the StoreError for a fault of the database's."""
-    name = _errorname(error)
-    detail = f"{error} ({name})" if name else str(error)
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        raise StoreDamaged(f"The store {path} is damaged: {detail}.", _salvage(path)) from error
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        raise StoreBusy(
-            f"The store {path} could not be {verb}: another process has held it for {BUSY_TIMEOUT:g} s.",
-            "Try again; if it stays so, see which process has the file open.",
-        ) from error
-    advice: Any = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), None)
-    raise StoreError(f"The store {path} could not be {verb}: {detail}.", advice) from error

@@ -182,7 +182,7 @@ def test_a_reader_sees_each_commit_of_an_open_writer(path: Path) -> None:
 
 
 def test_a_writer_that_waits_too_long_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.store.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("registry.sqlite.BUSY_TIMEOUT", 0.05)
     with Store.open(path) as first, Store.open(path) as second:
         with first._write(), pytest.raises(StoreBusy, match="another process has held it"):
             second.put_server(server("a"))
