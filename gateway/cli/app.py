@@ -121,7 +121,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line. Returns the exit code; never raises, never shows a stack trace."""
     try:
         _add_verbs()
-        app(list(arguments), prog_name="toolyard")
+        try:
+            app(list(arguments), prog_name="toolyard")
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone is still ours to handle
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else (Exit.OK if end.code is None else Exit.FAILED)
     except GatewayError as error:
@@ -133,9 +136,9 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # `toolyard tools | head`: the reader has what it wanted.
+        # `toolyard tools | head`: the reader has what it wanted. What is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        return Exit.FAILED
     except Exception as error:  # the last resort: whatever it is, a person gets a sentence
         render.problem(
             f"This should not have happened: {type(error).__name__}: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from gateway.cli.exits import Locked
 from gateway.cli.shared import unknown
 from gateway.config.options import ServeOptions
+from gateway.config.servers import resolve
 from gateway.config.settings import Settings
+from gateway.errors import GatewayError
 from gateway.paths import StateDir
 from registry.errors import StoreMissing
 from registry.model import Approval, Origin, Server, ServerCatalog, Transport
@@ -93,7 +96,7 @@ class _Known:
             with Store.open(StateDir.at(state).database, readonly=True) as store:
                 known.servers = store.servers()
                 known.catalogs = store.catalogs()
-                known.approvals = {a.server: a for a in store.approvals().values()}
+                known.approvals = store.approvals()
                 known._names = store.names(known._policy)
         except StoreMissing:
             return known  # no gateway has run here yet, so there is nothing to show
@@ -107,16 +110,14 @@ class _Known:
 
     def row(self, server: Server) -> dict[str, Any]:
         catalog = self.catalogs.get(server.name)
-        waits = server.spec.transport is Transport.STDIO and server.origin is not Origin.STARTER
-        approved = server.name in self.approvals
-        state = "disabled" if server.spec.disabled else "pending" if waits and not approved else "idle"
+        state, error, hint = self._state(server)
         return {
             "name": server.name,
             "transport": server.spec.transport.value,
             "origin": server.origin.value,
             "state": state,
-            "error": None,
-            "hint": f"Approve it: toolyard approve {server.name}" if state == "pending" else None,
+            "error": error,
+            "hint": hint,
             "era": catalog.era if catalog else None,
             "protocol_version": catalog.protocol_version if catalog else None,
             "tools": len(catalog.tools) if catalog else 0,
@@ -128,9 +129,36 @@ class _Known:
             "synced_at": catalog.synced_at if catalog else None,
         }
 
+    def _state(self, server: Server) -> tuple[str, str | None, str | None]:
+        """The state a gateway started here and now would begin with, and what would be in its way."""
+        if server.spec.disabled:
+            return "disabled", None, None
+        if server.spec.transport is not Transport.STDIO or server.origin is Origin.STARTER:
+            return "idle", None, None
+        try:
+            key = self._approval_key(server)
+        except GatewayError as error:
+            return "failed", error.message, error.hint
+        if key in self.approvals:
+            return "idle", None, None
+        return "pending", "Its command has not been approved.", f"Run: toolyard approve {server.name}."
+
+    def _approval_key(self, server: Server) -> str:
+        from gateway.policy.approval import approval_key
+
+        return approval_key(resolve(server.spec, os.environ), os.environ)[0]
+
+    def _approval(self, server: Server) -> dict[str, Any] | None:
+        if server.spec.transport is not Transport.STDIO:
+            return None
+        try:
+            key = self._approval_key(server)
+        except GatewayError as error:
+            return {"key": None, "approved": False, "error": error.message}
+        return {"key": key, "approved": key in self.approvals}
+
     def detail(self, server: Server) -> dict[str, Any]:
         spec, catalog = server.spec, self.catalogs.get(server.name)
-        approval = self.approvals.get(server.name)
         return {
             **self.row(server),
             "spec": {
@@ -146,7 +174,7 @@ class _Known:
             "server_info": json.loads(catalog.server_info) if catalog else {},
             "capabilities": json.loads(catalog.capabilities) if catalog else {},
             "instructions": catalog.instructions if catalog else None,
-            "approval": {"key": approval.key, "approved": True} if approval else None,
+            "approval": self._approval(server),
             "tool_names": [tool["name"] for tool in self.tools() if tool["server"] == server.name],
             "stderr": [],
         }

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STYLES: Final[Mapping[str, str]] = {
@@ -56,18 +56,30 @@ def note(text: str) -> None:
 
 def problem(message: str, hint: str | None = None) -> None:
     """Say what went wrong, and below it what to do."""
-    note(f"toolyard: {message}")
-    if hint:
-        note(textwrap.indent(hint, "  "))
+    for text, indent in ((f"toolyard: {message}", ""), (hint, "  ")):
+        if text:
+            note("\n".join(_wrap(text, indent)) if sys.stderr.isatty() else textwrap.indent(text, indent))
 
 
 def paragraph(text: str, indent: str = "") -> None:
     """Print text wrapped to the terminal, each line set in by so much."""
-    for line in text.splitlines():
-        wrapped = textwrap.wrap(
-            clean(line), _width(), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    for line in _wrap(text, indent):
+        print(line)
+
+
+def _wrap(text: str, indent: str) -> list[str]:
+    lines = []
+    for line in clean(text).splitlines():
+        # A path or a URL stays whole, to be copied.
+        made = textwrap.TextWrapper(
+            _width(),
+            initial_indent=indent,
+            subsequent_indent=indent or "  ",
+            break_on_hyphens=False,
+            break_long_words=False,
         )
-        print("\n".join(wrapped))
+        lines += made.wrap(line)
+    return lines
 
 
 def _width() -> int:
@@ -110,23 +122,24 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Itera
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip((c.upper() for c in columns), *cells, strict=True)]
+    console = Console(highlight=False)
+    room = console.width - sum(width + 2 for width in widths[:-1])
+    widths[-1] = min(widths[-1], max(room, 16))
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        last = name == columns[-1]
-        made.add_column(
-            Text(name.upper()),
-            justify="right" if name in right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if last and name not in right else None,
-        )
-    for row in rows:
-        made.add_row(*(Text(clean(cell), style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(made)
+    for name, width in zip(columns, widths, strict=True):
+        side: Literal["right", "left"] = "right" if name in right else "left"
+        made.add_column(Text(name.upper()), justify=side, no_wrap=True, overflow="ellipsis", min_width=width)
+        made.columns[-1].max_width = width
+    for row in cells:
+        made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    console.print(made)
 
 
 def ago(moment: float | None) -> str:

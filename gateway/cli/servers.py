@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +14,7 @@ from gateway.admin.client import ControlClient, Line, NotRunning
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, client, unknown, verb
+from gateway.cli.waiting import Waiting
 from gateway.config.servers import from_command, from_url, resolve
 from gateway.errors import ConfigError, GatewayError
 from registry.model import Approval, Origin, Server, ServerSpec
@@ -134,7 +133,7 @@ def _entry(spec: ServerSpec) -> dict[str, Any]:
 
 def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> None:
     done: dict[str, Any] = {}
-    with waiting(f"Connecting {spec.name}"):
+    with Waiting(f"connecting {spec.name}"):
         for line in gateway.add(_entry(spec)):
             _refused(line)
             done = line.body
@@ -159,18 +158,6 @@ def _refused(line: Line) -> None:
         raise GatewayError(str(error.get("message")), hint if isinstance(hint, str) else None)
 
 
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on a terminal that something takes its time."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(render.clean(what), spinner="line"):
-        yield
-
-
 def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> None:
     with offline.writing(state_dir) as store:
         known = store.servers()
@@ -181,22 +168,22 @@ def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> N
             )
         ordinal = 1 + max((server.ordinal for server in known), default=-1)
         server = Server(spec, Origin.ADDED, ordinal)
+        approval = _approval(spec) if spec.command is not None else None
         store.put_server(server)
-        if spec.command is not None:
-            _approve_stored(store, spec)
+        if approval is not None:
+            store.approve(approval)
     if as_json:
         render.as_json({"server": offline.server(state_dir, spec.name), "tools": []})
     else:
         render.out(f"Added {spec.name}. No gateway is running: the next `toolyard serve` connects it.")
 
 
-def _approve_stored(store: Any, spec: ServerSpec) -> str:
-    """Keep a person's leave to start a command as it now stands. Returns what was approved."""
+def _approval(spec: ServerSpec) -> Approval:
+    """A person's leave to start a command as it now stands. Raises GatewayError where it cannot be."""
     from gateway.policy.approval import approval_key
 
     key, detail = approval_key(resolve(spec, os.environ), os.environ)
-    store.approve(Approval(key, spec.name, detail, time.time()))
-    return detail
+    return Approval(key, spec.name, detail, time.time())
 
 
 def remove(
@@ -247,8 +234,13 @@ def approve(
             specs = {server.name: server.spec for server in store.servers()}
             if name not in specs:
                 raise unknown("server", name, specs, "toolyard status") from None
-            detail = _approve_stored(store, specs[name]) if specs[name].command else "nothing to start"
+            detail = "a remote server needs no approval"
+            if specs[name].command is not None:
+                approval = _approval(specs[name])
+                store.approve(approval)
+                detail = approval.detail
     if json_:
         render.as_json({"approved": name, "detail": detail})
     else:
-        render.out(f"Approved {name}: {detail}")
+        render.out(f"Approved {name}:")
+        render.paragraph(detail, "  ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
@@ -14,6 +13,7 @@ from gateway.admin.client import ControlClient, Line, NotRunning
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, client, unknown, verb
+from gateway.cli.waiting import Waiting
 from gateway.errors import NotFound
 from gateway.face.wire import slices
 
@@ -122,25 +122,13 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def _last(tool: str, lines: Iterator[Line]) -> Line:
     """The line that ends a call; the progress before it is shown on a terminal."""
-    if not sys.stderr.isatty():
-        return deque(lines, maxlen=1).pop()
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False), BarColumn(24))
     last = Line({}, "{}")
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(render.clean(tool), total=None)
-        for last in lines:
-            progress = last.body.get("progress")
+    with Waiting(tool) as waiting:
+        for line in lines:
+            last = line
+            progress = line.body.get("progress")
             if isinstance(progress, dict):
-                message = progress.get("message")
-                shown.update(
-                    task,
-                    completed=progress.get("progress"),
-                    total=progress.get("total"),
-                    description=render.clean(str(message)) if message else None,
-                )
+                waiting.tell(progress)
     return last
 
 

@@ -1,0 +1,87 @@
+"""A place of its own for every test of the command line, and a gateway where one is wanted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+WAIT = 30.0
+PEER = str(Path(__file__).parent / "echo_peer.py")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A state directory, a configuration directory, and the command line within them."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TOOLYARD_STATE_DIR": str(self.state),
+            "TOOLYARD_CONFIG_DIR": str(self.root / "config"),
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def serve(self, *flags: str) -> subprocess.Popen[str]:
+        """Start a gateway and wait until it says where it listens."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--port", "0", *flags],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout
+        assert "http://" in process.stdout.readline()
+        return process
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(WAIT)
+    assert process.stdout
+    process.stdout.close()
+    return code
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A place whose gateway runs, with the echo peer in it."""
+    place = Place(tmp_path_factory.mktemp("served"))
+    process = place.serve()
+    added = place.run("add", "peer", "--", sys.executable, PEER)
+    assert added.returncode == 0, added.stderr
+    yield place
+    assert end(process) == 0
