@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -28,6 +29,7 @@ from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.upstream.base import Connection, client_info, describe
 from gateway.upstream.fetch import LISTS, fetch_catalog
+from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
 from gateway.upstream.supervisor import State, Upstream
 from registry.errors import RegistryError
@@ -39,6 +41,9 @@ T = TypeVar("T")
 
 DRAIN: Final = 30.0
 """Seconds that calls in flight may take to finish when their server is removed or changed."""
+WATCH_EVERY: Final = 5.0
+HEALTH_EVERY: Final = 6
+"""Watches between two pings: every 30 s."""
 LIST_TIMEOUT: Final = 30.0
 RESYNC_PAUSE: Final = 0.1
 """Seconds between a server's change notice and asking it, so that a burst of notices costs one list."""
@@ -93,9 +98,11 @@ class Gateway:
         self._all_seen = asyncio.Event()
         self._news = asyncio.Event()
         self._grace_until: float | None = None
+        self._lifeline = Lifeline()
         self._dirty: dict[str, set[ItemKind]] = {}
         self._subscribed: dict[str, str] = {}
         self._log_level: str | None = None
+        self._watched = 0
 
     @property
     def catalog(self) -> Catalog:
@@ -149,6 +156,48 @@ class Gateway:
         await self._stored(partial(self._save_servers, known, wanted))
         for server in wanted:
             self._add(server)
+        await self._rebuild()
+        self._tasks.start_soon(self._keep_watch, name="watch servers")
+
+    async def _keep_watch(self) -> None:
+        """Ping servers now and then, and stop those that nobody has used for long."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            self._watched += 1
+            for upstream in list(self._upstreams.values()):
+                self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
+                if self._watched % HEALTH_EVERY == 0:
+                    self._tasks.start_soon(upstream.check_health, name=f"check {upstream.name}")
+
+    async def restart(self, name: str) -> None:
+        """End a server's connections and start it anew. Raises NotFound."""
+        if name not in self._upstreams:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        upstream = self._upstreams[name]
+        await upstream.restart()
+        self._tasks.start_soon(self._warm, upstream, name=f"warm {name}")
+
+    async def enable(self, name: str, enabled: bool) -> None:
+        """Switch a server on or off for good. Raises NotFound, RpcError for one of the servers file."""
+        server = self.servers.get(name)
+        if server is None:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        if server.spec.disabled is not enabled:
+            return
+        if server.origin is Origin.CONFIG:
+            value = str(not enabled).lower()
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                f"Server '{name}' is set by {self.config_file}.",
+                f'Write "disabled": {value} into its entry there; the change applies at once.',
+                status=409,
+            )
+        changed_server = replace(server, spec=replace(server.spec, disabled=not enabled))
+        if self._trusted.get(name) == server.spec:
+            self._trusted[name] = changed_server.spec
+        await self._stored(partial(self.store.put_server, changed_server))
+        self._retire(name)
+        self._add(changed_server)
         await self._rebuild()
 
     def _save_servers(self, known: Mapping[str, Server], wanted: Iterable[Server]) -> None:
@@ -312,7 +361,7 @@ class Gateway:
                     f"Run: toolyard approve {server.name}.",
                 )
             await self._stored(partial(self.store.approve, approval))
-        return Connector(spec, self._environ)
+        return Connector(spec, self._environ, self._lifeline)
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
         """Bring the catalog up to date with a server that was connected."""
@@ -379,7 +428,10 @@ class Gateway:
             fresh, self._builder.book.fresh = list(self._builder.book.fresh), []
             if fresh:
                 try:
-                    await self._stored(partial(self.store.put_names, self.settings.names, fresh))
+                    refused = await self._stored(partial(self.store.put_names, self.settings.names, fresh))
+                    if refused:
+                        await self._take_stored_names()
+                        new = self._builder.build(self.servers.values(), self._catalogs)
                 except RegistryError as error:
                     log.error("%s", error)
                     self._builder.book.fresh = fresh + list(self._builder.book.fresh)
@@ -388,6 +440,11 @@ class Gateway:
             if kinds:
                 self.notices.lists_changed(kinds)
             await self._write_cache()
+
+    async def _take_stored_names(self) -> None:
+        """Another process named an item first: what the store holds is the truth."""
+        names = await self._stored(partial(self.store.names, self.settings.names))
+        self._builder = CatalogBuilder(NameBook(self.settings.names, names), self.settings.page_size)
 
     async def _write_cache(self) -> None:
         if self._cache_writer is not None:
@@ -460,6 +517,7 @@ class Gateway:
         self.notices.close()
         self.sessions.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+        await anyio.to_thread.run_sync(self._lifeline.close)
 
 
 def _same(old: ServerCatalog, new: ServerCatalog) -> bool:

@@ -26,6 +26,7 @@ from gateway.app import Gateway
 from gateway.config import servers as servers_file
 from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
+from gateway.config.watch import changes
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello
 from gateway.errors import ConfigError, GatewayError, RpcError, StateError
@@ -151,6 +152,7 @@ class Configuration:
     def __init__(self, options: ServeOptions) -> None:
         self.named = options.config is not None
         self.path = options.config.absolute() if options.config else paths.config_dir() / "mcp.json"
+        self._changes = changes(self.path)  # before the first read: no change in between is missed
 
     def read(self) -> tuple[ServerSpec, ...]:
         """The entries. Raises ConfigError; single bad entries are logged and left out."""
@@ -163,25 +165,28 @@ class Configuration:
 
     async def watch(self, gateway: Gateway) -> None:
         """Apply every change; a file that cannot be used changes nothing but what ``status`` says."""
-        from gateway.config.watch import changes
+        async with contextlib.aclosing(self._changes):
+            async for _ in self._changes:
+                await self._apply(gateway)
 
-        async for _ in changes(self.path):
-            try:
-                specs = self.read()
-            except ConfigError as error:
-                gateway.config_error = str(error.message)
-                log.error("%s The last good configuration stays in force.", error.message)
-                continue
-            gateway.config_error = None
-            log.info("the servers file %s has changed", self.path)
-            try:
-                await gateway.configure(specs)
-            except (GatewayError, RegistryError) as error:
-                log.error("applying %s: %s", self.path, error)
+    async def _apply(self, gateway: Gateway) -> None:
+        try:
+            specs = self.read()
+        except ConfigError as error:
+            gateway.config_error = error.message
+            log.error("%s The last good configuration stays in force.", error.message)
+            return
+        gateway.config_error = None
+        log.info("the servers file %s has changed", self.path)
+        try:
+            await gateway.configure(specs)
+        except (GatewayError, RegistryError) as error:
+            log.error("applying %s: %s", self.path, error)
 
 
 async def _serve(options: ServeOptions) -> None:
     settings = Settings.load(options)
+    logging.getLogger().setLevel(settings.log_level.upper())
     loopback = settings.host in LOOPBACK or settings.host.startswith("127.")
     if options.no_auth and not loopback:
         raise ConfigError(
@@ -416,6 +421,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 async def _standalone(options: ServeOptions) -> None:
     settings = Settings.load(options)
+    logging.getLogger().setLevel(settings.log_level.upper())
     state = StateDir.at(options.state_dir)
     state.create()
     configuration = Configuration(options)

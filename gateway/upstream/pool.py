@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.errors import UpstreamUnavailable
 from gateway.jsonrpc import Shallow
-from gateway.policy.approval import child_environment
+from gateway.policy.approval import child_environment, find_executable
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
 from gateway.upstream.http import HttpUpstream, NotStreamableError, WrongEraError
 from gateway.upstream.http1 import HttpPool
+from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.sse import SseUpstream
 from gateway.upstream.stdio import StdioConnection
 from registry.model import ServerSpec, Transport
@@ -38,9 +39,10 @@ class Connector:
     it is not tried again for the life of this object.
     """
 
-    def __init__(self, spec: ServerSpec, environ: dict[str, str]) -> None:
+    def __init__(self, spec: ServerSpec, environ: Mapping[str, str], lifeline: Lifeline) -> None:
         self.spec = spec
         self._environ = environ
+        self._lifeline = lifeline
         self._refused: set[Era] = set()
         self._legacy_sse = spec.transport is Transport.SSE
         self._pool = HttpPool(spec.url) if spec.url else None
@@ -96,9 +98,10 @@ class Connector:
         assert self.spec.command is not None
         return StdioConnection(
             self.spec.name,
-            [self.spec.command, *self.spec.args],
+            [find_executable(self.spec, self._environ), *self.spec.args],  # what runs is what was approved
             child_environment(self.spec, self._environ),
             self.spec.cwd,
+            self._lifeline,
             on_message,
             on_lost,
         )

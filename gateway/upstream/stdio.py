@@ -19,6 +19,7 @@ from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, Upstr
 from gateway.jsonrpc import Raw, Shallow
 from gateway.upstream import base
 from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+from gateway.upstream.lifeline import MARKER, Lifeline
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -45,11 +46,13 @@ class StdioConnection(Connection):
         argv: list[str],
         env: Mapping[str, str],
         cwd: str | None,
+        lifeline: Lifeline,
         on_message: Callable[[Shallow], None],
         on_lost: Callable[[str], None],
     ) -> None:
         super().__init__(server, on_message, on_lost)
         self._argv, self._env, self._cwd = argv, env, cwd
+        self._lifeline = lifeline
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pending: dict[int, PendingCall] = {}
@@ -75,7 +78,7 @@ class StdioConnection(Connection):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=dict(self._env),
+                env={**self._env, MARKER: self._lifeline.marker},
                 cwd=self._cwd,
                 start_new_session=True,
             )
@@ -85,6 +88,7 @@ class StdioConnection(Connection):
                 "Check the command and its directory.",
             ) from None
         self._transport = transport
+        self._lifeline.add(transport.get_pid())
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         try:
@@ -255,6 +259,7 @@ class StdioConnection(Connection):
                 _signal_group(pid, _SIGKILL)
                 await self._exits_within(EOF_GRACE)
         _signal_group(pid, _SIGKILL)  # what the child left behind in its group
+        self._lifeline.discard(pid)
         self._transport.close()
         for call in list(self._pending.values()):
             call.fail(UpstreamUnavailable(f"Server '{self.server}' was stopped."))

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Mapping
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import anyio.abc
 
+from gateway import jsonrpc
 from gateway.bridge.crossing import params_for
-from gateway.errors import ConfigError, GatewayError, NotApproved, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import (
+    ConfigError,
+    GatewayError,
+    NotApproved,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.base import CallSite, Connection, Reply
 from gateway.upstream.http import NeedsLoginError, SessionLostError
+from gateway.upstream.limits import CONCURRENT, RetryBudget, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.stdio import StdioConnection
-from registry.model import Server
+from registry.model import Server, Transport
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -27,7 +38,20 @@ START_TIMEOUT: Final = 30.0
 BACKOFF: Final = (0.2, 30.0)
 """Shortest and longest pause, in seconds, before a server that failed is tried again."""
 GIVE_UP: Final = 8
-"""Failures in a row after which only a call, a restart or a change of its entry starts a server again."""
+"""Failures in a row after which only a call, a restart or a change of its entry starts a child again.
+
+A remote server that is away is asked for ever, at the longest pause: asking starts nothing."""
+STABLE: Final = 10.0
+"""Seconds of life that make a server's earlier failures forgotten."""
+PING_TIMEOUT: Final = 10.0
+PINGS: Final = 3
+"""Pings in a row, unanswered, that make a server count as hung."""
+SUSPECT: Final = 3
+"""Calls in a row, unanswered, after which a server is pinged although calls are in flight."""
+_IDEMPOTENT: Final = frozenset(
+    {"prompts/get", "resources/read", "completion/complete", "ping", "server/discover"}
+)
+"""Requests that may be sent again when their connection broke; a tool may have side effects."""
 
 
 class State(StrEnum):
@@ -70,8 +94,18 @@ class Upstream:
         self.error: GatewayError | None = None
         self.calls = 0
         self.in_flight = 0
+        self.restarts = 0
         self._owner = owner
         self._tasks = tasks
+        self._slots = Slots(
+            f"Server '{self.name}'", _positive(server.spec.extra, "maxConcurrency", CONCURRENT)
+        )
+        self._budget = RetryBudget(time.monotonic)
+        self._idle_timeout = _positive(server.spec.extra, "idleTimeout", 0)
+        self._used_at = time.monotonic()
+        self._ready_at = 0.0
+        self._unanswered = 0
+        self._checking = False
         self._connector: Connector | None = None
         self._connections: dict[PoolKey, Connection] = {}
         self._opening: dict[PoolKey, asyncio.Future[Connection]] = {}
@@ -114,23 +148,69 @@ class Upstream:
         limit = timeout or self.timeout
         self.calls += 1
         self.in_flight += 1
+        self._budget.deposit()
         try:
-            for attempt in (1, 2):
-                connection = self._connections.get(PoolKey(want)) or await self.connect(want, limit)
-                assert connection.peer is not None
-                fields = params if connection.peer.era is want else params_for(connection.peer.era, params)
-                try:
-                    return connection, await connection.request(
-                        method, fields, timeout=limit, site=site, headers=headers
+            if not self._slots.try_enter():
+                await self._slots.enter(limit)
+            try:
+                for attempt in (1, 2):
+                    connection = self._connections.get(PoolKey(want)) or await self._started(
+                        want, limit, params, site
                     )
-                except SessionLostError:  # not executed: initialize again and repeat, once
-                    if attempt == 2:
-                        raise
-            raise AssertionError("unreachable")
+                    assert connection.peer is not None
+                    fields = (
+                        params if connection.peer.era is want else params_for(connection.peer.era, params)
+                    )
+                    try:
+                        reply = await connection.request(
+                            method, fields, timeout=limit, site=site, headers=headers
+                        )
+                    except UpstreamError as error:
+                        if attempt == 2 or not self._may_repeat(method, error):
+                            raise
+                    else:
+                        self._unanswered = 0
+                        return connection, reply
+                raise AssertionError("unreachable")
+            finally:
+                self._slots.leave()
         finally:
             self.in_flight -= 1
+            self._used_at = time.monotonic()
             if not self.in_flight:
                 self._quiet.set()
+
+    def _may_repeat(self, method: str, error: UpstreamError) -> bool:
+        """Whether a request that failed like this is sent once more."""
+        if isinstance(error, SessionLostError):
+            return True  # refused, hence not executed: initialize again and repeat
+        if isinstance(error, UpstreamTimeout):
+            self._unanswered += 1
+            if self._unanswered >= SUSPECT:
+                self._tasks.start_soon(self.check_health, True, name=f"check {self.name}")
+            return False
+        return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
+
+    async def _started(self, want: Era, timeout: float, params: Shallow, site: CallSite | None) -> Connection:
+        """A live connection; a caller that asked for progress hears once a second that it is waited for."""
+        token = _progress_token(params) if site is not None else None
+        if token is None or site is None:
+            return await self.connect(want, timeout)
+        deadline = time.monotonic() + timeout
+        for second in itertools.count(1):
+            try:
+                return await self.connect(want, max(0.0, min(1.0, deadline - time.monotonic())))
+            except UpstreamTimeout:
+                if self.state is not State.STARTING or time.monotonic() >= deadline:
+                    raise
+            # Progress must only ever grow (2025-11-25, Progress), and the server's own begins at 0.
+            note = {
+                "progressToken": token,
+                "progress": second * 1e-9,
+                "message": f"waiting for server '{self.name}' to start",
+            }
+            site.notify({"method": jsonrpc.raw("notifications/progress"), "params": jsonrpc.raw(note)})
+        raise AssertionError("unreachable")
 
     async def connect(self, want: Era, timeout: float = START_TIMEOUT) -> Connection:
         """A live connection, opened if there is none. Callers at the same time share one attempt.
@@ -147,8 +227,8 @@ class Upstream:
         loop = asyncio.get_running_loop()
         future = self._opening.get(key)
         if future is None:
-            if self.error is not None and loop.time() < self._retry_at:
-                raise self.error
+            if self.error is not None and self.state in _DEAD and loop.time() < self._retry_at:
+                raise self.error  # the circuit is open; the next attempt after the pause is its probe
             future = self._opening[key] = loop.create_future()
             future.add_done_callback(_seen)
             self._tasks.start_soon(self._open, key, future, name=f"open {self.name}")
@@ -161,9 +241,11 @@ class Upstream:
             ) from None
 
     async def _open(self, key: PoolKey, future: asyncio.Future[Connection]) -> None:
-        if not self._connections:
-            self.state = State.STARTING
         try:
+            if not self._connections:
+                if self.state not in _DEAD:  # lost, and coming back after a pause: callers wait for it
+                    await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
+                self.state = State.STARTING
             if self._connector is None:
                 self._connector = await self._owner.connector(self.server)
             connection = await self._connector.open(
@@ -193,7 +275,9 @@ class Upstream:
         if isinstance(connection, StdioConnection):  # one process serves every era
             for era in Era:
                 self._connections[PoolKey(era)] = connection
-        self.state, self.error, self._failures = State.READY, None, 0
+        self.state, self.error = State.READY, None
+        self._ready_at = self._used_at = time.monotonic()
+        self._unanswered = 0
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
@@ -208,13 +292,20 @@ class Upstream:
             self.state = State.FAILED
         if isinstance(error, (NotApproved, ConfigError)):
             self._connector = None  # resolved anew: the person may have mended it
+        self._back_off()
+        log.warning("server '%s': %s", self.name, error)
+        if not isinstance(error, (NotApproved, NeedsLoginError)):
+            self._revive()
+
+    def _back_off(self) -> None:
         self._failures += 1
         shortest, longest = BACKOFF
         pause = min(longest, shortest * 2 ** min(self._failures - 1, 10)) * random.uniform(0.8, 1.2)
         self._retry_at = asyncio.get_running_loop().time() + pause
-        log.warning("server '%s': %s", self.name, error)
-        if not isinstance(error, (NotApproved, NeedsLoginError)):
-            self._revive()
+
+    @property
+    def _given_up(self) -> bool:
+        return self._failures >= GIVE_UP and self.server.spec.transport is Transport.STDIO
 
     def _lost(self, connection: Connection, reason: str) -> None:
         """A connection ended by itself; called from its protocol."""
@@ -224,22 +315,34 @@ class Upstream:
             del self._connections[key]
         log.warning("server '%s' was lost: %s", self.name, reason)
         self._tasks.start_soon(connection.close, name=f"close {self.name}")
-        if not self._connections:
-            self.state = State.IDLE
-            self.error = UpstreamUnavailable(reason, "It is started again.")
-            self._retry_at = 0.0
-            self._revive()
+        if self._connections:
+            return
+        if time.monotonic() - self._ready_at >= STABLE:
+            self._failures = 0
+        self._back_off()
+        self.restarts += 1
+        if self._given_up:
+            self.state = State.FAILED
+            self.error = UpstreamUnavailable(
+                f"{reason} It has ended {self._failures} times in a row.",
+                f"See its log with toolyard inspect {self.name}; the next call or a restart tries again.",
+            )
+            return
+        self.state = State.STARTING
+        self.error = UpstreamUnavailable(reason, "It is being started again.")
+        self._revive()
 
     def _revive(self) -> None:
-        if not self._reviving and not self._closed and self._failures < GIVE_UP:
+        if not self._reviving and not self._closed and not self._given_up:
             self._reviving = True
             self._tasks.start_soon(self._keep_trying, name=f"revive {self.name}")
 
     async def _keep_trying(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while not self._closed and not self._connections and self._failures < GIVE_UP:
-                await asyncio.sleep(max(0.05, self._retry_at - loop.time()))
+            while not self._closed and not self._connections and not self._given_up:
+                if self.state in _DEAD:
+                    await asyncio.sleep(max(0.05, self._retry_at - loop.time()))
                 try:
                     await self.connect(Era.HANDSHAKE)
                 except (NotApproved, NeedsLoginError):
@@ -248,6 +351,57 @@ class Upstream:
                     log.debug("server '%s' is not back yet: %s", self.name, error)
         finally:
             self._reviving = False
+
+    async def check_health(self, although_busy: bool = False) -> None:
+        """Ping every live connection; one that stays silent is closed and opened anew.
+
+        A server with calls in flight is left alone unless suspected: many serve one call at a time,
+        and answer a ping only after it.
+        """
+        if self._checking or self._closed or (self.in_flight and not although_busy):
+            return
+        self._checking = True
+        try:
+            for connection in self.connections:
+                if not await self._answers(connection, although_busy):
+                    self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
+        finally:
+            self._checking = False
+
+    async def _answers(self, connection: Connection, although_busy: bool) -> bool:
+        assert connection.peer is not None
+        method = "ping" if connection.peer.era is Era.HANDSHAKE else "server/discover"
+        for _ in range(PINGS):
+            try:
+                await connection.request(method, {}, timeout=PING_TIMEOUT)
+                return True
+            except UpstreamTimeout:
+                if self.in_flight and not although_busy:
+                    return True  # it got a call meanwhile, which will tell
+            except UpstreamError:
+                return connection not in self.connections  # lost: dealt with where it was noticed
+        return False
+
+    async def end_when_idle(self) -> None:
+        """Stop a child that nobody has called for its ``idleTimeout``; the next call starts it again."""
+        if (
+            self._idle_timeout
+            and self.state is State.READY
+            and not self.in_flight
+            and self.server.spec.transport is Transport.STDIO
+            and time.monotonic() - self._used_at > self._idle_timeout
+        ):
+            connections, self._connections = self.connections, {}
+            self.state = State.IDLE
+            await asyncio.gather(*(connection.close() for connection in connections))
+
+    async def restart(self) -> None:
+        """End every connection and forget earlier failures; the caller opens it anew."""
+        connections, self._connections = self.connections, {}
+        await asyncio.gather(*(connection.close() for connection in connections))
+        self.wake()
+        if self.state is not State.DISABLED:
+            self.state = State.IDLE
 
     def wake(self) -> None:
         """Forget earlier failures: a person has done something about them."""
@@ -269,6 +423,27 @@ class Upstream:
         await asyncio.gather(*(connection.close() for connection in connections))
         if self._connector is not None:
             self._connector.close()
+
+
+_DEAD: Final = frozenset({State.FAILED, State.NEEDS_LOGIN, State.PENDING})
+"""States in which a call is answered at once, with the reason, while the pause after a failure lasts."""
+
+
+def _positive(extra: Mapping[str, Any], key: str, default: int) -> int:
+    """A number of an entry that is ours, under ``extra`` because other clients do not know it."""
+    value = extra.get(key, default)
+    return (
+        int(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        else default
+    )
+
+
+def _progress_token(params: Shallow) -> Any:
+    meta = params.get("_meta")
+    if meta is None or b"progressToken" not in bytes(meta):
+        return None
+    return jsonrpc.shallow(meta).get("progressToken")
 
 
 def _seen(future: asyncio.Future[Connection]) -> None:
