@@ -86,7 +86,7 @@ class CallCancelled(UpstreamError):
 class PendingCall:
     """One request in flight: its future, its time limit, and its caller."""
 
-    __slots__ = ("_limit", "_timeout", "_timer", "future", "ident", "site", "token")
+    __slots__ = ("_limit", "_timeout", "_timer", "_what", "future", "ident", "site", "token")
 
     def __init__(
         self, ident: int, timeout: float, site: CallSite | None, token: Raw | None, what: str
@@ -98,14 +98,15 @@ class PendingCall:
         self.future: asyncio.Future[Reply] = loop.create_future()
         self._timeout = timeout
         self._limit = loop.time() + max(timeout, MAX_CALL_SECONDS)
-        self._timer = loop.call_later(timeout, self._expire, what)
+        self._what = what
+        self._timer = loop.call_later(timeout, self._expire)
         if site is not None:
             site.attach(self)
 
-    def _expire(self, what: str) -> None:
+    def _expire(self) -> None:
         self.fail(
             UpstreamTimeout(
-                f"{what} was not answered within {self._timeout:g} s.",
+                f"{self._what} was not answered within {self._timeout:g} s.",
                 "Try again, or raise the server's timeout in its configuration.",
             )
         )
@@ -134,9 +135,8 @@ class PendingCall:
 
     def _extend(self) -> None:
         loop = asyncio.get_running_loop()
-        callback, args = self._timer._callback, self._timer._args  # type: ignore[attr-defined]
         self._timer.cancel()
-        self._timer = loop.call_at(min(loop.time() + self._timeout, self._limit), callback, *args)
+        self._timer = loop.call_at(min(loop.time() + self._timeout, self._limit), self._expire)
 
     async def wait(self) -> Reply:
         """The reply. Raises what ``fail`` was given."""
