@@ -20,7 +20,9 @@ log = logging.getLogger("toolyard")
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 HEADER_TIMEOUT: Final = 30.0
-"""Seconds a new connection has to send its first request's head."""
+"""Seconds a connection has to send the head of a request, the first one counted from its start."""
+BODY_TIMEOUT: Final = 60.0
+"""Seconds the body of a request may take to arrive."""
 KEEP_ALIVE: Final = 75
 COPY_LIMIT: Final = 64 * 1024
 """Bytes of a body up to which joining it to its head costs less than a second write."""
@@ -62,18 +64,27 @@ class CorkedTransport:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
-        """Send what is kept, then close."""
+    def flush(self) -> None:
+        """Send what is kept: the response has no body (to HEAD, for one)."""
         if self._head:
             self.write(b"")
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self.flush()
         self._transport.close()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with a limit on the size of a head and on the time it may take."""
+    """uvicorn's HTTP/1.1 protocol with limits on the size of a head and on the time a request may take.
+
+    A request that arrives in one piece, as nearly all do, starts no timer.
+    """
 
     _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _in_head = False
+    _arriving = False
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -81,19 +92,26 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
             return
         self.transport = cast(asyncio.Transport, CorkedTransport(transport))
-        self._head_timer = self.loop.call_later(HEADER_TIMEOUT, transport.abort)
+        self._timer = self.loop.call_later(HEADER_TIMEOUT, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_arrived()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _head_arrived(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._arriving and self._timer is None:
+            limit = HEADER_TIMEOUT if self._in_head else BODY_TIMEOUT
+            self._timer = self.loop.call_later(limit, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._arriving = self._in_head = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -110,8 +128,18 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the head of the request is too large")  # becomes a 400 and a closed connection
 
     def on_headers_complete(self) -> None:
-        self._head_arrived()
+        self._in_head = False
+        self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._arriving = False
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        cast(CorkedTransport, self.transport).flush()
+        super().on_response_complete()
 
 
 class HttpServer(uvicorn.Server):

@@ -110,12 +110,15 @@ class Dispatcher:
         """Serve a request: the whole response message. Raises GatewayError."""
         handler = self._handlers.get(method)
         if handler is None or (caller.era is Era.STATELESS and method in _HANDSHAKE_ONLY):
-            raise RpcError(protocol.METHOD_NOT_FOUND, f"Method not found: {method}", status=404)
+            raise RpcError(protocol.METHOD_NOT_FOUND, f"Method not found: {method[:200]}", status=404)
         params = message.get("params")
         try:
             fields = jsonrpc.shallow(params) if params is not None else {}
         except msgspec.MsgspecError:
             raise RpcError(protocol.INVALID_PARAMS, f"The params of {method} must be an object.") from None
+        meta = fields.get("_meta")
+        if meta is not None and bytes(meta)[:1] != b"{":
+            raise RpcError(protocol.INVALID_PARAMS, "_meta must be an object.")
         session = caller.session
         if session is None:
             return await handler(caller, ident, fields)

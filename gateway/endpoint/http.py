@@ -30,7 +30,7 @@ from gateway.upstream.base import CallCancelled
 
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a quiet stream, so that nothing on the way closes it."""
-BODY_TIMEOUT: Final = 60.0
+MAX_BATCH: Final = 100
 MAX_STREAMS: Final = 8
 """Notification streams one session may have open."""
 
@@ -65,8 +65,7 @@ class HttpEndpoint:
             else:
                 await _plain(send, 405, b"", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
         except GatewayError as error:
-            status = error.status if isinstance(error, RpcError) and error.status != 200 else 400
-            await _json(send, status, jsonrpc.error(None, error.to_error()))
+            await _json(send, _status(error), jsonrpc.error(None, error.to_error()))
         finally:
             self.active -= 1
             self.served += 1
@@ -96,12 +95,15 @@ class HttpEndpoint:
         if isinstance(message, list):
             await self._batch(headers, version, message, send)
             return
-        if is_stateless(version, message):
-            await self._stateless(headers, version, message, receive, send, streams)
-            return
-        if version and version not in protocol.HANDSHAKE_VERSIONS:
-            raise unsupported_version(version)
-        await self._handshake(headers, message, send, streams)
+        try:
+            if is_stateless(version, message):
+                await self._stateless(headers, version, message, receive, send, streams)
+                return
+            if version and version not in protocol.HANDSHAKE_VERSIONS:
+                raise unsupported_version(version)
+            await self._handshake(headers, message, send, streams)
+        except RpcError as error:  # refused before it was served: an error response repeats the id all the same
+            await _json(send, _status(error), jsonrpc.error(_ident(message), error.to_error()))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")
@@ -114,20 +116,14 @@ class HttpEndpoint:
                 raise self._too_large()
             return body
         parts, size = [event.get("body", b"")], len(event.get("body", b""))
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                while event.get("more_body"):
-                    event = await receive()
-                    if event["type"] == "http.disconnect":
-                        raise RpcError(protocol.INVALID_REQUEST, "The client went away in mid-request.")
-                    parts.append(event.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self._max_body:
-                        raise self._too_large()
-        except TimeoutError:
-            raise RpcError(
-                protocol.INVALID_REQUEST, f"The body did not arrive within {BODY_TIMEOUT:g} s.", status=408
-            ) from None
+        while event.get("more_body"):  # the server below sees to it that a body ends or its connection does
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise RpcError(protocol.INVALID_REQUEST, "The client went away in mid-request.")
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body:
+                raise self._too_large()
         return b"".join(parts)
 
     def _too_large(self) -> RpcError:
@@ -148,6 +144,13 @@ class HttpEndpoint:
         if session is None:  # 2025-11-25, Session Management: 404 has the client initialize again
             raise RpcError(protocol.INVALID_REQUEST, "This session is unknown or has ended.", status=404)
         return session
+
+    def _versioned_session(self, headers: dict[bytes, bytes]) -> Session:
+        """The session of a request without a body, whose version its header alone names."""
+        version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+        if version and version not in protocol.HANDSHAKE_VERSIONS:
+            raise unsupported_version(version)
+        return self._session(headers)
 
     async def _handshake(
         self, headers: dict[bytes, bytes], message: Shallow, send: Send, streams: bool
@@ -206,6 +209,10 @@ class HttpEndpoint:
                 f"Protocol {session.version} has no batches.",
                 "Send one message a request.",
             )
+        if len(messages) > MAX_BATCH:
+            raise RpcError(
+                protocol.INVALID_REQUEST, f"A batch has over {MAX_BATCH} messages.", "Send smaller ones."
+            )
         answers = [
             a for a in await asyncio.gather(*(self._one(session, m) for m in messages)) if a is not None
         ]
@@ -221,7 +228,9 @@ class HttpEndpoint:
         except RpcError as error:
             return jsonrpc.error(None, error.to_error())
         if method is None:
-            return None
+            if "result" in message or "error" in message:
+                return None
+            return jsonrpc.error(ident, {"code": protocol.INVALID_REQUEST, "message": "There is no method."})
         if ident is None:
             self._dispatcher.notification(session, method, message)
             return None
@@ -297,7 +306,7 @@ class HttpEndpoint:
         if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
             await _plain(send, 405, b"", [(b"allow", b"POST")])
             return
-        session = self._session(headers)
+        session = self._versioned_session(headers)
         if len(session.outboxes) >= MAX_STREAMS:
             raise RpcError(
                 protocol.INVALID_REQUEST,
@@ -343,8 +352,20 @@ class HttpEndpoint:
         if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
             await _plain(send, 405, b"", [(b"allow", b"POST")])
             return
-        self._dispatcher.sessions.end(self._session(headers))
+        self._dispatcher.sessions.end(self._versioned_session(headers))
         await _plain(send, 204, b"")
+
+
+def _status(error: GatewayError) -> int:
+    return error.status if isinstance(error, RpcError) and error.status != 200 else 400
+
+
+def _ident(message: Shallow) -> Raw | None:
+    """The id of a request, as far as it has a valid one."""
+    try:
+        return jsonrpc.request_id(message) if "method" in message else None
+    except RpcError:
+        return None
 
 
 async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
