@@ -102,7 +102,7 @@ class HttpEndpoint:
             if version and version not in protocol.HANDSHAKE_VERSIONS:
                 raise unsupported_version(version)
             await self._handshake(headers, message, send, streams)
-        except RpcError as error:  # refused before it was served: an error response repeats the id all the same
+        except RpcError as error:  # even a refusal repeats the id
             await _json(send, _status(error), jsonrpc.error(_ident(message), error.to_error()))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
