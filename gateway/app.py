@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
@@ -31,6 +32,7 @@ from gateway.upstream.base import Connection, client_info, describe
 from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
+from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import State, Upstream
 from registry.errors import RegistryError
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
@@ -61,6 +63,7 @@ class Gateway:
     :param tasks: the task group all background work runs in.
     :param trust_config: whether commands in the servers file count as approved as it stands at start,
         because a person named that file on the command line.
+    :param log_dir: where servers' logs go; None keeps their last lines in memory only.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Gateway:
         *,
         cache_writer: Callable[[bytes], None] | None = None,
         trust_config: bool = False,
+        log_dir: Path | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -99,6 +103,8 @@ class Gateway:
         self._news = asyncio.Event()
         self._grace_until: float | None = None
         self._lifeline = Lifeline()
+        self._log_dir = log_dir
+        self._logs: dict[str, ServerLog] = {}
         self._dirty: dict[str, set[ItemKind]] = {}
         self._subscribed: dict[str, str] = {}
         self._log_level: str | None = None
@@ -350,6 +356,13 @@ class Gateway:
 
     # what upstreams ask of their owner
 
+    def server_log(self, name: str) -> ServerLog:
+        """The log of a server, the same one across restarts."""
+        if name not in self._logs:
+            path = log_path(self._log_dir, name) if self._log_dir is not None else None
+            self._logs[name] = ServerLog(path)
+        return self._logs[name]
+
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
         spec = resolve(server.spec, self._environ)
@@ -361,7 +374,7 @@ class Gateway:
                     f"Run: toolyard approve {server.name}.",
                 )
             await self._stored(partial(self.store.approve, approval))
-        return Connector(spec, self._environ, self._lifeline)
+        return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
         """Bring the catalog up to date with a server that was connected."""
@@ -518,6 +531,8 @@ class Gateway:
         self.sessions.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await anyio.to_thread.run_sync(self._lifeline.close)
+        for server_log in self._logs.values():
+            server_log.flush()
 
 
 def _same(old: ServerCatalog, new: ServerCatalog) -> bool:

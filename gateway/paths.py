@@ -40,6 +40,7 @@ class StateDir:
         """Make the directory, 0700. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.cache.parent.mkdir(exist_ok=True, mode=0o700)
+        self.logs.mkdir(exist_ok=True, mode=0o700)
         self._socket_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _socket_dir(self) -> Path:
@@ -73,6 +74,11 @@ class StateDir:
     def log(self) -> Path:
         """Where a gateway started in the background writes its log."""
         return self.root / "gateway.log"
+
+    @property
+    def logs(self) -> Path:
+        """One log per server."""
+        return self.root / "logs"
 
     @property
     def cache(self) -> Path:

@@ -235,6 +235,7 @@ async def _run(
             tasks,
             cache_writer=lambda data: write_private(state.cache, data),
             trust_config=configuration.named,
+            log_dir=state.logs,
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)

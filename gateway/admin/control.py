@@ -77,6 +77,10 @@ class ControlApi:
             Route("/servers/{name}", _guarded(self.inspect), methods=["GET"]),
             Route("/servers/{name}", _guarded(self.remove), methods=["DELETE"]),
             Route("/servers/{name}/approve", _guarded(self.approve), methods=["POST"]),
+            Route("/servers/{name}/restart", _guarded(self.restart), methods=["POST"]),
+            Route("/servers/{name}/enable", _guarded(self.enable), methods=["POST"]),
+            Route("/servers/{name}/disable", _guarded(self.disable), methods=["POST"]),
+            Route("/servers/{name}/logs", _guarded(self.logs)),
             Route("/tools", _guarded(self.tools)),
             Route("/call", _guarded(self.call), methods=["POST"]),
             Route("/stop", _guarded(self.stop), methods=["POST"]),
@@ -136,6 +140,7 @@ class ControlApi:
             **{field: len(catalog.items(kind)) if catalog else 0 for field, kind in _COUNTS.items()},
             "pid": upstream.pid,
             "calls": upstream.calls,
+            "restarts": upstream.restarts,
             "synced_at": catalog.synced_at if catalog else None,
         }
 
@@ -168,7 +173,7 @@ class ControlApi:
                 "instructions": catalog.instructions if catalog else None,
                 "approval": await self._approval(spec),
                 "tool_names": self._tool_names(upstream.name),
-                "stderr": upstream.stderr,
+                "stderr": list(upstream.log.lines)[-20:],
             }
         )
 
@@ -307,6 +312,41 @@ class ControlApi:
         """Approve a server's command as it stands."""
         name = request.path_params["name"]
         return _json({"approved": name, "detail": await self._gateway.approve(name)})
+
+    async def restart(self, request: Request) -> Response:
+        """End a server's connections and start it anew."""
+        upstream = self._upstream(request.path_params["name"])
+        await self._gateway.restart(upstream.name)
+        return _lines(self._added(upstream))
+
+    async def enable(self, request: Request) -> Response:
+        """Switch a server on."""
+        name = request.path_params["name"]
+        await self._gateway.enable(name, True)
+        return _lines(self._added(self._upstream(name)))
+
+    async def disable(self, request: Request) -> Response:
+        """Switch a server off; calls in flight may finish."""
+        name = request.path_params["name"]
+        await self._gateway.enable(name, False)
+        return _json({"disabled": name})
+
+    async def logs(self, request: Request) -> Response:
+        """The last lines of a server's log, and with ``follow=1`` every further one as it comes."""
+        upstream = self._upstream(request.path_params["name"])
+        try:
+            count = min(max(int(request.query_params.get("lines", "100")), 0), 10_000)
+        except ValueError:
+            raise RpcError(protocol.INVALID_PARAMS, "lines must be a number.") from None
+        return _lines(self._logs(upstream, count, request.query_params.get("follow") == "1"))
+
+    async def _logs(self, upstream: Upstream, count: int, follow: bool) -> AsyncIterator[bytes]:
+        upstream.log.flush()
+        for line in await asyncio.to_thread(upstream.log.tail, count):
+            yield jsonrpc.encode({"line": line})
+        if follow:
+            async for line in upstream.log.follow():
+                yield jsonrpc.encode({"line": line})
 
     async def stop(self, request: Request) -> Response:
         """End the gateway."""

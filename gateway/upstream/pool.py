@@ -13,6 +13,7 @@ from gateway.upstream.base import Connection
 from gateway.upstream.http import HttpUpstream, NotStreamableError, WrongEraError
 from gateway.upstream.http1 import HttpPool
 from gateway.upstream.lifeline import Lifeline
+from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.sse import SseUpstream
 from gateway.upstream.stdio import StdioConnection
 from registry.model import ServerSpec, Transport
@@ -39,10 +40,13 @@ class Connector:
     it is not tried again for the life of this object.
     """
 
-    def __init__(self, spec: ServerSpec, environ: Mapping[str, str], lifeline: Lifeline) -> None:
+    def __init__(
+        self, spec: ServerSpec, environ: Mapping[str, str], lifeline: Lifeline, log: ServerLog
+    ) -> None:
         self.spec = spec
         self._environ = environ
         self._lifeline = lifeline
+        self._log = log
         self._refused: set[Era] = set()
         self._legacy_sse = spec.transport is Transport.SSE
         self._pool = HttpPool(spec.url) if spec.url else None
@@ -102,6 +106,7 @@ class Connector:
             child_environment(self.spec, self._environ),
             self.spec.cwd,
             self._lifeline,
+            self._log,
             on_message,
             on_lost,
         )

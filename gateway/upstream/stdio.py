@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -20,6 +19,7 @@ from gateway.jsonrpc import Raw, Shallow
 from gateway.upstream import base
 from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
 from gateway.upstream.lifeline import MARKER, Lifeline
+from gateway.upstream.serverlog import LINE, ServerLog
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -27,8 +27,9 @@ EOF_GRACE: Final = 1.5
 """Seconds a child has to leave after its stdin was closed, and again after SIGTERM."""
 LAST_WORDS: Final = 0.2
 """Seconds to go on reading the pipes of a child that has exited."""
-STDERR_LINES: Final = 200
-STDERR_LINE: Final = 2000
+STDERR_LINES: Final = 1000
+"""Lines of one read that are looked at; a flood is skipped to its end."""
+STDERR_LINE: Final = LINE
 WRITE_HIGH_WATER: Final = 4 * 1024 * 1024
 """Bytes that may wait for a child that does not read its stdin, before callers have to wait."""
 
@@ -47,12 +48,14 @@ class StdioConnection(Connection):
         env: Mapping[str, str],
         cwd: str | None,
         lifeline: Lifeline,
+        server_log: ServerLog,
         on_message: Callable[[Shallow], None],
         on_lost: Callable[[str], None],
     ) -> None:
         super().__init__(server, on_message, on_lost)
         self._argv, self._env, self._cwd = argv, env, cwd
         self._lifeline = lifeline
+        self._log = server_log
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pending: dict[int, PendingCall] = {}
@@ -61,7 +64,7 @@ class StdioConnection(Connection):
         self._writable.set()
         self._closing = False
         self._end_reason = ""
-        self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._last_words = ""
         self.garbage = 0
 
     @property
@@ -181,7 +184,7 @@ class StdioConnection(Connection):
             self._stdin.write(line + b"\n")
 
     def _said(self) -> str:
-        return f" (its last words: {self.stderr[-1]!r})" if self.stderr else ""
+        return f" (its last words: {self._last_words!r})" if self._last_words else ""
 
     # from the child
 
@@ -194,10 +197,15 @@ class StdioConnection(Connection):
         except RpcError:
             self.garbage += 1
             if self.garbage <= 20:
-                self.stderr.append("[stdout] " + line[:STDERR_LINE].decode(errors="replace"))
+                self.logged(b"[stdout] " + line)
             return
         for message in messages if isinstance(messages, list) else [messages]:
             self._message(message)
+
+    def logged(self, line: bytes) -> None:
+        """A line for the server's log."""
+        self._last_words = line[:STDERR_LINE].decode(errors="replace").rstrip()
+        self._log.write(self._last_words)
 
     def _message(self, message: Shallow) -> None:
         ident = message.get("id")
@@ -345,7 +353,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             whole = b"".join(self._parts[2]) + line
             self._parts[2], self._size[2] = [], 0
             if whole.strip():
-                self._connection.stderr.append(whole[:STDERR_LINE].decode(errors="replace"))
+                self._connection.logged(whole)
         if rest and self._size[2] < STDERR_LINE:
             self._parts[2].append(rest[:STDERR_LINE])
             self._size[2] += len(rest)

@@ -29,6 +29,7 @@ from gateway.upstream.base import CallSite, Connection, Reply
 from gateway.upstream.http import NeedsLoginError, SessionLostError
 from gateway.upstream.limits import CONCURRENT, RetryBudget, Slots
 from gateway.upstream.pool import Connector, PoolKey
+from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
 from registry.model import Server, Transport
 
@@ -70,6 +71,9 @@ class State(StrEnum):
 class Owner(Protocol):
     """What an upstream asks of the gateway that owns it."""
 
+    def server_log(self, name: str) -> ServerLog:
+        """The log of a server, the same one across restarts."""
+
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
 
@@ -95,6 +99,7 @@ class Upstream:
         self.calls = 0
         self.in_flight = 0
         self.restarts = 0
+        self.log = owner.server_log(self.name)
         self._owner = owner
         self._tasks = tasks
         self._slots = Slots(
@@ -124,11 +129,6 @@ class Upstream:
     def pid(self) -> int | None:
         """The process id of a stdio server that runs."""
         return next((c.pid for c in self.connections if isinstance(c, StdioConnection)), None)
-
-    @property
-    def stderr(self) -> list[str]:
-        """The last lines a stdio server wrote to its log."""
-        return [line for c in self.connections if isinstance(c, StdioConnection) for line in c.stderr]
 
     async def request(
         self,
@@ -278,6 +278,7 @@ class Upstream:
         self.state, self.error = State.READY, None
         self._ready_at = self._used_at = time.monotonic()
         self._unanswered = 0
+        self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
@@ -294,6 +295,7 @@ class Upstream:
             self._connector = None  # resolved anew: the person may have mended it
         self._back_off()
         log.warning("server '%s': %s", self.name, error)
+        self.log.write(f"[toolyard] {error.message}")
         if not isinstance(error, (NotApproved, NeedsLoginError)):
             self._revive()
 
@@ -314,6 +316,7 @@ class Upstream:
         for key in [key for key, value in self._connections.items() if value is connection]:
             del self._connections[key]
         log.warning("server '%s' was lost: %s", self.name, reason)
+        self.log.write(f"[toolyard] lost: {reason}")
         self._tasks.start_soon(connection.close, name=f"close {self.name}")
         if self._connections:
             return
