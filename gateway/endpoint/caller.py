@@ -9,7 +9,7 @@ from gateway import jsonrpc, protocol
 from gateway.endpoint.sessions import Session
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallSite
+from gateway.upstream.base import CallSite, object_of
 
 Emit: TypeAlias = Callable[[bytes], None]
 """Sends one message to the client on the stream of the request being served; never blocks."""
@@ -42,7 +42,7 @@ class Caller(CallSite):
         """Whether the caller asked for log messages of this severity."""
         if self.log_level is None:
             return False
-        level = jsonrpc.text(jsonrpc.shallow(message["params"]).get("level")) if "params" in message else None
+        level = jsonrpc.text((object_of(message.get("params")) or {}).get("level"))
         return level not in protocol.LOG_LEVELS or protocol.LOG_LEVELS.index(level) >= self.log_level
 
 

@@ -123,10 +123,10 @@ class PendingCall:
 
     def notify(self, message: Shallow) -> None:
         """Pass on a notification that belongs to this call, with the caller's own progress token."""
-        if jsonrpc.text(message.get("method")) == "notifications/progress" and "params" in message:
-            params = jsonrpc.shallow(message["params"])
-            if self.token is None:
-                return  # the caller did not ask for progress
+        if jsonrpc.text(message.get("method")) == "notifications/progress":
+            params = object_of(message.get("params"))
+            if self.token is None or params is None:
+                return  # the caller did not ask for progress, or this is none
             params["progressToken"] = self.token
             message["params"] = jsonrpc.raw(params)
             self._extend()
@@ -166,6 +166,7 @@ class Connection(ABC):
     ) -> None:
         self.server = server
         self.peer: Peer | None = None
+        self.lost = False
         self._on_message = on_message
         self._on_lost = on_lost
         self._next_id = 0
@@ -331,6 +332,17 @@ def describe(error: Raw | None) -> str:
     except msgspec.MsgspecError:
         return "an error that is not JSON-RPC"
     return f"{message.rstrip('.') or 'no message'} (code {code})"
+
+
+def object_of(item: Raw | None) -> Shallow | None:
+    """The fields of a JSON object, or None where a server sent something else."""
+    return jsonrpc.shallow(item) if item is not None and bytes(item)[:1] == b"{" else None
+
+
+def number_of(item: Raw | None) -> int | None:
+    """The id of ours that a server repeats, or None where it is none that we could have given."""
+    data = bytes(item) if item is not None else b""
+    return int(data) if data.isdigit() and len(data) < 19 else None
 
 
 def _object(item: Raw | None) -> Raw:

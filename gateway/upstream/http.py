@@ -25,6 +25,12 @@ from gateway.upstream.stdio import answer_server_request
 log = logging.getLogger("toolyard.upstream")
 
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_OF_A_CALL: Final = frozenset({"notifications/progress", "notifications/message"})
+"""Notifications that a server sends on a call's stream because of that call; others are for everybody."""
+DRAIN: Final = 5.0
+"""Seconds a server may keep a stream open after the answer on it."""
+ASIDE: Final = (64, 10.0)
+"""Messages to a server that no caller waits for: how many at a time, and seconds for each."""
 LISTEN_RETRY: Final = (1.0, 60.0)
 """Shortest and longest pause before a dropped notification stream is opened again."""
 
@@ -81,6 +87,7 @@ class PostExchange(Exchange):
         "_inflate",
         "_size",
         "call",
+        "complete",
         "connection",
         "headers",
         "on_message",
@@ -93,6 +100,7 @@ class PostExchange(Exchange):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.connection: HttpConnection | None = None
+        self.complete = False
         self._events: EventStream | None = None
         self._inflate: zlib._Decompress | None = None
         self._chunks: list[bytes] = []
@@ -122,8 +130,12 @@ class PostExchange(Exchange):
         self._chunks.append(chunk)
 
     def _abort(self, reason: UpstreamError) -> None:
+        self.abandon()
         self.lost(reason)
-        if self.connection is not None:
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of this response."""
+        if self.connection is not None and not self.complete:
             self.connection.abort()
 
     def _event(self, event: bytes, data: bytes, last_id: bytes) -> None:
@@ -140,18 +152,26 @@ class PostExchange(Exchange):
     def message(self, message: Shallow) -> None:
         """One JSON-RPC message of the stream."""
         if "method" not in message:
-            if self.call is not None:
+            if self.call is not None and self._is_answer(message):
                 self.call.answer(message)
-        elif "id" not in message and self.call is not None:
+        elif self.call is not None and "id" not in message and jsonrpc.text(message["method"]) in _OF_A_CALL:
             self.call.notify(message)
         else:
             self.on_message(message)
+
+    def _is_answer(self, message: Shallow) -> bool:
+        """A result must name our request; an error may be unable to."""
+        assert self.call is not None
+        return "error" in message or (
+            "result" in message and base.number_of(message.get("id")) == self.call.ident
+        )
 
     def body(self) -> bytes:
         """The body of a response that is no event stream."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     def end(self) -> None:
+        self.complete = True
         call = self.call
         if call is None or call.future.done():
             return
@@ -162,8 +182,10 @@ class PostExchange(Exchange):
             message = jsonrpc.parse(self.body())
         except RpcError:
             message = {}
-        if isinstance(message, dict) and ("result" in message or "error" in message):
+        if isinstance(message, dict) and self._is_answer(message):
             call.answer(message)
+        elif isinstance(message, dict) and "result" in message:
+            call.fail(UpstreamProtocolError("The server answered another request than it was sent."))
         else:
             call.fail(self.refusal())
 
@@ -181,6 +203,7 @@ class PostExchange(Exchange):
         return UpstreamProtocolError(f"The server answered HTTP {self.status}{told}.")
 
     def lost(self, reason: Exception) -> None:
+        self.complete = True
         if self.call is not None:
             self.call.fail(reason)
 
@@ -205,6 +228,7 @@ class HttpUpstream(Connection):
         self._pool = pool
         self._session: str | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._aside: set[asyncio.Task[None]] = set()
         self._closed = False
         self._head = b""
         self._set_head({})
@@ -276,8 +300,8 @@ class HttpUpstream(Connection):
         for _ in range(4):
             call = PendingCall(self.new_id(), 60.0, None, None, f"{method} on server '{self.server}'")
             exchange = PostExchange(call, self._on_message)
-            await self._send(exchange, jsonrpc.request(call.ident, method, jsonrpc.encode(params)), extra)
             try:
+                await self._send(exchange, jsonrpc.request(call.ident, method, jsonrpc.encode(params)), extra)
                 return exchange, await call.wait()
             except NeedsLoginError:
                 raise
@@ -287,6 +311,9 @@ class HttpUpstream(Connection):
                     self._follow(location)
                     continue
                 return exchange, None
+            finally:
+                call.settle()
+                exchange.abandon()
         raise UpstreamProtocolError(f"Server '{self.server}' redirects in a circle.", "Correct its URL.")
 
     def _follow(self, location: str) -> None:
@@ -300,14 +327,14 @@ class HttpUpstream(Connection):
         self._url = url
         self._set_head(self._fields)
 
-    async def _send(self, exchange: PostExchange, body: bytes, extra: bytes = b"") -> HttpConnection:
+    async def _send(
+        self, exchange: PostExchange, body: bytes, extra: bytes = b"", verb: bytes = b"POST"
+    ) -> None:
         connection = self._pool.try_acquire() or await self._pool.acquire()
         exchange.connection = connection
         connection.send(
-            b"POST " + self._head + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body,
-            exchange,
+            b"%b %b%bContent-Length: %d\r\n\r\n%b" % (verb, self._head, extra, len(body), body), exchange
         )
-        return connection
 
     async def request(
         self,
@@ -320,35 +347,35 @@ class HttpUpstream(Connection):
     ) -> Reply:
         ident = self.new_id()
         data, token = self.prepare(params, ident)
-        if self._era is Era.STATELESS:
-            headers = self._mirrored(method, params) + headers
+        headers = self._mirrored(method, params) + headers if self._era is Era.STATELESS else b""
+        session = self._session
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
         exchange = PostExchange(call, self._on_server_message)
-        connection = None
         try:
-            connection = await self._send(exchange, jsonrpc.request(ident, method, data), headers)
+            await self._send(exchange, jsonrpc.request(ident, method, data), headers)
             reply = await call.wait()
         except (asyncio.CancelledError, UpstreamError) as error:
-            if exchange.status == 404 and isinstance(error, UpstreamProtocolError):
+            if exchange.status == 404 and session is not None and isinstance(error, UpstreamProtocolError):
                 self._session_lost()
-            if connection is not None and exchange.connection is not None and not call_answered(call):
-                connection.abort()
-                if self._era is Era.HANDSHAKE and not isinstance(error, UpstreamProtocolError):
+            if exchange.connection is not None and not exchange.complete:
+                exchange.abandon()
+                if self._era is Era.HANDSHAKE:
                     self._cancel_upstream(ident)
             raise
         finally:
             call.settle()
-        if exchange.status == 404 and reply.error is not None:
+        if not exchange.complete and exchange.connection is not None:
+            exchange.connection.end_within(DRAIN)
+        if exchange.status == 404 and session is not None and reply.error is not None:
             self._session_lost()
         return reply
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
-        if self._session is not None:
-            reason = f"Server '{self.server}' has lost our session."
-            self._session = None
-            self._lose(reason)
-            raise SessionLostError(reason, "Try again.")
+        reason = f"Server '{self.server}' has lost our session."
+        self._session = None
+        self._lose(reason)
+        raise SessionLostError(reason, "Try again.")
 
     def _mirrored(self, method: str, params: Shallow) -> bytes:
         """The headers that repeat parts of the body (2026-07-28, Standard Request Headers)."""
@@ -359,42 +386,46 @@ class HttpUpstream(Connection):
 
     def _cancel_upstream(self, ident: int) -> None:
         """Say that nobody waits for this request any more; there is nobody to tell if it fails."""
-        connection = self._pool.try_acquire()
-        if connection is None:
-            return
-        body = jsonrpc.notification(
-            "notifications/cancelled",
-            jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"}),
-        )
-        exchange = PostExchange(None, self._on_message)
-        exchange.connection = connection
-        connection.send(b"POST " + self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body, exchange)
+        params = jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"})
+        self._post_aside(jsonrpc.notification("notifications/cancelled", params))
 
     async def notify(self, method: str, params: Shallow | None = None) -> None:
-        call = PendingCall(0, 30.0, None, None, f"{method} on server '{self.server}'")
-        exchange = _NotifyExchange(call, self._on_message)
         body = jsonrpc.notification(method, jsonrpc.encode(params) if params is not None else None)
-        await self._send(exchange, body)
+        await self._deliver(b"POST", body, 30.0)
+
+    async def _deliver(self, verb: bytes, body: bytes, timeout: float) -> None:
+        """Send what has no answer but a status. Raises UpstreamError."""
+        call = PendingCall(0, timeout, None, None, f"A message to server '{self.server}'")
+        exchange = _NotifyExchange(call, self._on_message)
         try:
+            await self._send(exchange, body, verb=verb)
             await call.wait()
-        except asyncio.CancelledError:
-            if exchange.connection is not None:
-                exchange.connection.abort()
-            raise
+        finally:
+            call.settle()
+            exchange.abandon()
+
+    def _post_aside(self, body: bytes) -> None:
+        most, seconds = ASIDE
+        if self._closed or len(self._aside) >= most:
+            return
+
+        async def post() -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._deliver(b"POST", body, seconds)
+            except (UpstreamError, TimeoutError) as error:
+                log.debug("a message to server '%s' was not taken: %s", self.server, error)
+
+        task = asyncio.create_task(post(), name=f"message to {self.server}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     def _on_server_message(self, message: Shallow) -> None:
         ident = message.get("id")
         if ident is None:
             self._on_message(message)
-            return
-        connection = self._pool.try_acquire()
-        if connection is not None:  # the answer to the server's request is a POST of its own
-            body = answer_server_request(jsonrpc.text(message["method"]), ident)
-            exchange = PostExchange(None, self._on_message)
-            exchange.connection = connection
-            connection.send(
-                b"POST " + self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body, exchange
-            )
+        else:  # the answer to the server's request is a POST of its own
+            self._post_aside(answer_server_request(jsonrpc.text(message["method"]), ident))
 
     async def _listen(self) -> None:
         """Keep the stream open on which the server tells of changes, with back-off."""
@@ -407,14 +438,11 @@ class HttpUpstream(Connection):
                 exchange.connection = connection
                 connection.send(self._listen_request(call.ident), exchange)
                 await call.wait()
-            except asyncio.CancelledError:
-                if exchange.connection is not None:
-                    exchange.connection.abort()
-                raise
             except UpstreamError as error:
                 log.debug("notification stream of %s: %s", self.server, error)
             finally:
                 call.settle()
+                exchange.abandon()
             if exchange.status == 404 and self._session:
                 self._lose(f"Server '{self.server}' has lost our session.")
                 return
@@ -446,30 +474,20 @@ class HttpUpstream(Connection):
 
     async def close(self) -> None:
         self._closed = True
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        tasks = [*self._aside, *([self._listening] if self._listening is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._end_session()
 
     async def _end_session(self) -> None:
         """DELETE the session, as a good guest; a server that is gone needs no good-bye."""
-        call = PendingCall(0, 1.0, None, None, "DELETE")
-        exchange = _NotifyExchange(call, self._on_message)
         try:
-            connection = self._pool.try_acquire()
-            if connection is not None:
-                connection.send(b"DELETE " + self._head + b"Content-Length: 0\r\n\r\n", exchange)
-                await call.wait()
-        except UpstreamError as error:
+            async with asyncio.timeout(1.0):
+                await self._deliver(b"DELETE", b"", 1.0)
+        except (UpstreamError, TimeoutError) as error:
             log.debug("ending the session with %s: %s", self.server, error)
-        finally:
-            call.settle()
-
-
-def call_answered(call: PendingCall) -> bool:
-    """Whether the server has answered the call, be it with an error."""
-    return call.future.done() and not call.future.cancelled() and call.future.exception() is None
 
 
 def _names_modern_version(error: Raw | None) -> bool:
@@ -481,6 +499,7 @@ class _NotifyExchange(PostExchange):
     """The response to a notification: any 2xx will do."""
 
     def end(self) -> None:
+        self.complete = True
         assert self.call is not None
         if self.status < 300:
             self.call.answer({})
@@ -501,5 +520,6 @@ class _ListenExchange(PostExchange):
             self.call.answer(message)
 
     def end(self) -> None:
+        self.complete = True
         if self.call is not None and not self.call.future.done():
             self.call.fail(UpstreamUnavailable("The stream of notifications ended."))

@@ -58,6 +58,7 @@ class HttpConnection(asyncio.Protocol):
     """One TCP (or TLS) connection, one exchange at a time."""
 
     __slots__ = (
+        "_draining",
         "_exchange",
         "_header_bytes",
         "_headers",
@@ -77,6 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._keep = True
+        self._draining: asyncio.TimerHandle | None = None
         self.idle_since = 0.0
         self.idle_limit = pool.idle_limit
 
@@ -86,6 +88,9 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._exchange is None:  # nothing was asked: the next request must not take this for its answer
+            self.abort()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -98,6 +103,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self._exchange, self._transport = self._exchange, None, None
+        if self._draining is not None:
+            self._draining.cancel()
         self._pool.forget(self)
         if exchange is None:
             return
@@ -158,8 +165,13 @@ class HttpConnection(asyncio.Protocol):
         if self._parser.get_status_code() < 200:
             return
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.end()
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
+        if exchange is None:  # a second response to one request
+            self.abort()
+            return
+        exchange.end()
         if self._keep and self._transport is not None:
             self._pool.release(self)
         else:
@@ -170,8 +182,14 @@ class HttpConnection(asyncio.Protocol):
     def send(self, request: bytes, exchange: Exchange) -> None:
         """Write a whole request and let ``exchange`` consume its response."""
         self._exchange = exchange
+        self._headers = {}
         assert self._transport is not None
         self._transport.write(request)
+
+    def end_within(self, seconds: float) -> None:
+        """The answer is there: what is left of its response has this long to arrive."""
+        if self._exchange is not None and self._draining is None:
+            self._draining = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     @property
     def usable(self) -> bool:

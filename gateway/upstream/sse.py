@@ -13,7 +13,7 @@ from gateway.jsonrpc import Shallow
 from gateway.upstream import base
 from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
 from gateway.upstream.eventstream import EventStream
-from gateway.upstream.http import NeedsLoginError, _NotifyExchange, request_head, target
+from gateway.upstream.http import ASIDE, NeedsLoginError, _NotifyExchange, request_head, target
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
 from gateway.upstream.stdio import answer_server_request
 
@@ -40,6 +40,7 @@ class SseUpstream(Connection):
         self._endpoint: asyncio.Future[str] | None = None
         self._head = b""
         self._stream: HttpConnection | None = None
+        self._aside: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def open(self, timeout: float) -> Peer:
@@ -109,8 +110,8 @@ class SseUpstream(Connection):
     def _message(self, message: Shallow) -> None:
         ident = message.get("id")
         if "method" not in message:
-            digits = bytes(ident) if ident is not None else b""
-            call = self._pending.get(int(digits)) if digits.isdigit() else None
+            number = base.number_of(ident)
+            call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
             return
@@ -126,6 +127,11 @@ class SseUpstream(Connection):
             next(iter(self._pending.values())).notify(message)
         else:
             self._on_message(message)
+
+    def abort(self) -> None:
+        """Drop the GET stream."""
+        if self._stream is not None:
+            self._stream.abort()
 
     def stream_ended(self, reason: Exception) -> None:
         """The GET stream is gone, and every answer with it."""
@@ -179,20 +185,31 @@ class SseUpstream(Connection):
             await posted.wait()
         finally:
             posted.settle()
+            exchange.abandon()
 
     def _post_quietly(self, body: bytes) -> None:
-        connection = self._pool.try_acquire()
-        if connection is not None:
-            exchange = _NotifyExchange(PendingCall(0, 30.0, None, None, "a message"), self._on_message)
-            exchange.connection = connection
-            connection.send(
-                b"POST " + self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body, exchange
-            )
+        most, seconds = ASIDE
+        if self._closed or len(self._aside) >= most:
+            return
+
+        async def post() -> None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._post(body)
+            except (UpstreamError, TimeoutError) as error:
+                log.debug("a message to server '%s' was not taken: %s", self.server, error)
+
+        task = asyncio.create_task(post(), name=f"message to {self.server}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def close(self) -> None:
         self._closed = True
-        if self._stream is not None:
-            self._stream.abort()
+        tasks = list(self._aside)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.abort()
         self.stream_ended(UpstreamUnavailable(f"The connection to server '{self.server}' was closed."))
 
 
@@ -211,6 +228,7 @@ class _Stream(Exchange):
             self._upstream.stream_ended(
                 UpstreamProtocolError(f"The server's stream cannot be read: {error}.")
             )
+            self._upstream.abort()
 
     def end(self) -> None:
         self._upstream.stream_ended(UpstreamUnavailable("The server closed its event stream."))
@@ -220,7 +238,5 @@ class _Stream(Exchange):
 
 
 def _names_token(message: Shallow, ident: int) -> bool:
-    if "params" not in message:
-        return False
-    token = jsonrpc.shallow(message["params"]).get("progressToken")
-    return token is not None and bytes(token) == b"%d" % ident
+    params = base.object_of(message.get("params")) or {}
+    return base.number_of(params.get("progressToken")) == ident

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
-import msgspec
-
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
@@ -155,6 +153,7 @@ class StdioConnection(Connection):
                 self._write_quietly(jsonrpc.notification("notifications/cancelled", jsonrpc.encode(params)))
             raise
         finally:
+            call.settle()
             self._pending.pop(ident, None)
 
     async def notify(self, method: str, params: Shallow | None = None) -> None:
@@ -172,9 +171,9 @@ class StdioConnection(Connection):
             ) from None
 
     def _write(self, line: bytes) -> None:
-        if self._stdin is None or self._stdin.is_closing() or self._exited.is_set():
+        if self._stdin is None or self._stdin.is_closing() or self._end_reason:
             raise UpstreamUnavailable(
-                f"Server '{self.server}' is not running{self._said()}.",
+                self._end_reason or f"Server '{self.server}' is not running{self._said()}.",
                 "It is started again on the next call.",
             )
         self._stdin.write(line.replace(b"\n", b" ") + b"\n" if b"\n" in line else line + b"\n")
@@ -210,10 +209,8 @@ class StdioConnection(Connection):
     def _message(self, message: Shallow) -> None:
         ident = message.get("id")
         if "method" not in message:
-            if ident is None:
-                return
-            digits = bytes(ident)
-            call = self._pending.get(int(digits)) if digits.isdigit() else None
+            number = base.number_of(ident)
+            call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
             return
@@ -222,7 +219,8 @@ class StdioConnection(Connection):
             self._write_quietly(answer_server_request(method, ident))
             return
         if method == "notifications/progress":
-            token = _progress_token(message)
+            params = base.object_of(message.get("params")) or {}
+            token = base.number_of(params.get("progressToken"))
             call = self._pending.get(token) if token is not None else None
             if call is not None:
                 call.notify(message)
@@ -239,12 +237,22 @@ class StdioConnection(Connection):
             return
         code = self._transport.get_returncode() if self._transport else None
         self._exited.set()
-        self._writable.set()
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"exited with code {code}"
+        self._end(how)
+
+    def output_closed(self) -> None:
+        """The child closed its stdout and lives on: no answer can come any more."""
+        if not self._exited.is_set():
+            self._end("closed its output")
+
+    def _end(self, how: str) -> None:
+        if self._end_reason:
+            return
+        self._writable.set()
         self._end_reason = f"Server '{self.server}' {how}{self._said()}."
         for call in list(self._pending.values()):
             call.fail(UpstreamUnavailable(self._end_reason, "It is started again on the next call."))
-        if not self._closing:
+        if not self._closing and self.peer is not None:  # else whoever opens it is told by an error
             self._on_lost(self._end_reason)
 
     def overflow(self) -> None:
@@ -292,14 +300,6 @@ def _signal_group(pid: int, number: int) -> None:
             os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         pass  # the group is gone already
-
-
-def _progress_token(message: Shallow) -> int | None:
-    try:
-        token = jsonrpc.shallow(message["params"]).get("progressToken")
-    except (KeyError, msgspec.MsgspecError):
-        return None
-    return int(bytes(token)) if token is not None and bytes(token).isdigit() else None
 
 
 def answer_server_request(method: str | None, ident: Raw) -> bytes:
@@ -358,8 +358,14 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             self._parts[2].append(rest[:STDERR_LINE])
             self._size[2] += len(rest)
 
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:  # before a child's exit, or instead of it
+            asyncio.get_running_loop().call_later(LAST_WORDS, self._connection.output_closed)
+        elif fd == 2 and self._parts[2]:
+            self._stderr(b"\n")  # the last words need not end a line
+
     def process_exited(self) -> None:
-        # Its last words may still be in the pipes; a grandchild may hold them open for ever.
+        # Its last words may still be in the pipes, which a grandchild may hold open for ever.
         self._last_call = asyncio.get_running_loop().call_later(LAST_WORDS, self._connection.child_exited)
 
     def connection_lost(self, exc: Exception | None) -> None:

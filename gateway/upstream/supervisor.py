@@ -228,7 +228,8 @@ class Upstream:
         future = self._opening.get(key)
         if future is None:
             if self.error is not None and self.state in _DEAD and loop.time() < self._retry_at:
-                raise self.error  # the circuit is open; the next attempt after the pause is its probe
+                # The circuit is open; the next attempt after the pause is its probe.
+                raise self.error.with_traceback(None)  # raised many times, it must not grow
             future = self._opening[key] = loop.create_future()
             future.add_done_callback(_seen)
             self._tasks.start_soon(self._open, key, future, name=f"open {self.name}")
@@ -246,7 +247,8 @@ class Upstream:
                 if self.state not in _DEAD:  # lost, and coming back after a pause: callers wait for it
                     await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
                 self.state = State.STARTING
-            if self._connector is None:
+            if self._connector is None or self.server.spec.transport is Transport.STDIO:
+                # A program may have been replaced since it was approved: each start is checked anew.
                 self._connector = await self._owner.connector(self.server)
             connection = await self._connector.open(
                 key.era, START_TIMEOUT, lambda message: self._owner.on_message(self, message), self._lost
@@ -267,6 +269,9 @@ class Upstream:
         if self._closed:
             future.set_exception(UpstreamUnavailable(f"Server '{self.name}' was removed."))
             await connection.close()
+            return
+        if connection.lost:  # between its handshake and now; `_lost` has seen to the rest
+            future.set_exception(self.error or UpstreamUnavailable(f"Server '{self.name}' was lost."))
             return
         assert connection.peer is not None
         first = not self._connections
@@ -313,6 +318,8 @@ class Upstream:
         """A connection ended by itself; called from its protocol."""
         if self._closed:
             return
+        connection.lost = True
+        connection_was_used = connection in self._connections.values()
         for key in [key for key, value in self._connections.items() if value is connection]:
             del self._connections[key]
         log.warning("server '%s' was lost: %s", self.name, reason)
@@ -320,7 +327,7 @@ class Upstream:
         self._tasks.start_soon(connection.close, name=f"close {self.name}")
         if self._connections:
             return
-        if time.monotonic() - self._ready_at >= STABLE:
+        if connection_was_used and time.monotonic() - self._ready_at >= STABLE:
             self._failures = 0
         self._back_off()
         self.restarts += 1
