@@ -24,7 +24,7 @@ from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher, capabilities, joined_instructions
 from gateway.endpoint.notices import Notices
 from gateway.endpoint.sessions import Session, Sessions
-from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, UpstreamError
+from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, UpstreamError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
@@ -47,8 +47,11 @@ WATCH_EVERY: Final = 5.0
 HEALTH_EVERY: Final = 6
 """Watches between two pings: every 30 s."""
 LIST_TIMEOUT: Final = 30.0
-RESYNC_PAUSE: Final = 0.1
-"""Seconds between a server's change notice and asking it, so that a burst of notices costs one list."""
+LIST_AGAIN: Final = 60.0
+"""Seconds after which a server is asked again that could not be listed."""
+RESYNC_PAUSE: Final = (0.1, 5.0)
+"""Seconds between a server's change notice and asking it, so that a burst of notices costs one list:
+at first, and at most where notices never end."""
 
 _CHANGES: Final = {
     "notifications/tools/list_changed": frozenset({ItemKind.TOOL}),
@@ -105,7 +108,8 @@ class Gateway:
         self._lifeline = Lifeline()
         self._log_dir = log_dir
         self._logs: dict[str, ServerLog] = {}
-        self._dirty: dict[str, set[ItemKind]] = {}
+        self._dirty: dict[Upstream, set[ItemKind]] = {}
+        self._to_list_again: set[Upstream] = set()
         self._subscribed: dict[str, str] = {}
         self._log_level: str | None = None
         self._watched = 0
@@ -374,6 +378,7 @@ class Gateway:
                     f"Run: toolyard approve {server.name}.",
                 )
             await self._stored(partial(self.store.approve, approval))
+            del self._trusted[server.name]  # as it stood at start: what replaces the program is asked about
         return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
@@ -393,11 +398,11 @@ class Gateway:
         """A notification of a server that belongs to no call."""
         method = jsonrpc.text(message.get("method")) or ""
         if method in _CHANGES:
-            waiting = self._dirty.get(upstream.name)
+            waiting = self._dirty.get(upstream)
             if waiting is not None:
                 waiting |= _CHANGES[method]
                 return
-            self._dirty[upstream.name] = set(_CHANGES[method])
+            self._dirty[upstream] = set(_CHANGES[method])
             self._tasks.start_soon(self._resync, upstream, name=f"resync {upstream.name}")
         elif method == "notifications/resources/updated" and "params" in message:
             try:
@@ -409,23 +414,51 @@ class Gateway:
                 self.notices.resource_updated(uri, params)
 
     async def _resync(self, upstream: Upstream) -> None:
-        await asyncio.sleep(RESYNC_PAUSE)
-        kinds = frozenset(self._dirty.pop(upstream.name))
-        for connection in upstream.connections[:1]:
-            await self._sync(upstream, connection, kinds)
+        """Ask for what has changed: one listing at a time, and less often while notices keep coming."""
+        pause, longest = RESYNC_PAUSE
+        try:
+            while self._dirty[upstream]:
+                await asyncio.sleep(pause)
+                kinds = frozenset(self._dirty[upstream])
+                self._dirty[upstream].clear()
+                for connection in upstream.connections[:1]:
+                    await self._sync(upstream, connection, kinds)
+                pause = min(2 * pause, longest)
+        finally:
+            del self._dirty[upstream]
+
+    async def _list_again(self, upstream: Upstream, connection: Connection) -> None:
+        try:
+            await asyncio.sleep(LIST_AGAIN)
+        finally:
+            self._to_list_again.discard(upstream)
+        if connection in upstream.connections:
+            await self._sync(upstream, connection, None)
 
     async def _sync(
         self, upstream: Upstream, connection: Connection, kinds: frozenset[ItemKind] | None
     ) -> None:
         old = self._catalogs.get(upstream.name)
+        problems: list[str] = []
         try:
-            new = await fetch_catalog(connection, LIST_TIMEOUT, old, kinds)
+            new = await fetch_catalog(connection, LIST_TIMEOUT, old, kinds, problems)
         except UpstreamError as error:
             log.warning("listing server '%s': %s", upstream.name, error)
-            upstream.error = error
+            if connection in upstream.connections:
+                upstream.error = error
+                if upstream not in self._to_list_again:
+                    self._to_list_again.add(upstream)
+                    name = f"list {upstream.name} again"
+                    self._tasks.start_soon(self._list_again, upstream, connection, name=name)
             return
         if self._upstreams.get(upstream.name) is not upstream:
             return  # removed meanwhile
+        if upstream.state is State.READY:
+            upstream.error = None
+        for problem in problems:
+            log.warning("server '%s': %s", upstream.name, problem)
+        known = upstream.problems if kinds is not None else []
+        upstream.problems = list(dict.fromkeys([*known, *problems]))
         if old is not None and _same(old, new):
             return
         self._catalogs[upstream.name] = new
@@ -462,7 +495,10 @@ class Gateway:
     async def _write_cache(self) -> None:
         if self._cache_writer is not None:
             data = self.cached_lists()
-            await anyio.to_thread.run_sync(self._cache_writer, data, limiter=self._store_turn)
+            try:
+                await anyio.to_thread.run_sync(self._cache_writer, data, limiter=self._store_turn)
+            except OSError as error:  # a stdio client starts more slowly; nothing else is lost
+                log.error("the lists could not be written to disk: %s", error)
 
     def cached_lists(self) -> bytes:
         """The disk cache of a stdio face: the handshake and the first page of every list."""
@@ -485,7 +521,10 @@ class Gateway:
     async def subscribe(self, session: Session, uri: str, server: str) -> None:
         """Have the server tell of updates to a resource. Raises GatewayError."""
         if uri not in self._subscribed:
-            await self._subscribe_upstream(self._upstreams[server], uri)
+            upstream = self._upstreams.get(server)
+            if upstream is None:
+                raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
+            await self._subscribe_upstream(upstream, uri)
             self._subscribed[uri] = server
         session.subscriptions.add(uri)
 

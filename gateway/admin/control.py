@@ -29,6 +29,7 @@ from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.base import CallSite
+from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.supervisor import START_TIMEOUT, Upstream
 from gateway.version import __version__
 from registry.errors import RegistryError
@@ -115,6 +116,11 @@ class ControlApi:
                 "problems": [
                     {"server": p.server, "kind": p.kind, "message": p.message}
                     for p in gateway.catalog.problems
+                ]
+                + [
+                    {"server": upstream.name, "kind": None, "message": message}
+                    for upstream in self._ordered()
+                    for message in upstream.problems
                 ],
             }
         )
@@ -239,12 +245,15 @@ class ControlApi:
             "arguments": arguments,
             "_meta": msgspec.Raw(b'{"progressToken":0}'),
         }
-        return _lines(self._call(self._upstream(entry.server), params, timeout))
+        headers = param_headers(usable_mirrors(entry.data), params)
+        return _lines(self._call(self._upstream(entry.server), params, timeout, headers))
 
-    async def _call(self, upstream: Upstream, params: Shallow, timeout: float | None) -> AsyncIterator[bytes]:
+    async def _call(
+        self, upstream: Upstream, params: Shallow, timeout: float | None, headers: bytes
+    ) -> AsyncIterator[bytes]:
         site = _Progress()
         request = asyncio.create_task(
-            upstream.request(Era.HANDSHAKE, "tools/call", params, timeout=timeout, site=site)
+            upstream.request(Era.HANDSHAKE, "tools/call", params, timeout=timeout, site=site, headers=headers)
         )
         try:
             while not request.done():
@@ -367,10 +376,10 @@ class _Progress(CallSite):
 
 
 async def _body(request: Request) -> Shallow:
-    try:
-        return jsonrpc.shallow(await request.body())
-    except msgspec.MsgspecError:
-        raise RpcError(protocol.INVALID_REQUEST, "The body must be a JSON object.") from None
+    message = jsonrpc.parse(await request.body())
+    if isinstance(message, list):
+        raise RpcError(protocol.INVALID_REQUEST, "The body must be a JSON object.")
+    return message
 
 
 def _json(value: Any, status: int = 200) -> Response:

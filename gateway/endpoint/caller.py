@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from gateway import jsonrpc, protocol
@@ -20,12 +20,21 @@ class Caller(CallSite):
 
     :param session: the handshake-era session, or None in the stateless era.
     :param emit: None where the client takes nothing but the answer.
+    :param headers: of a 2026-07-28 request over HTTP, where they repeat parts of the body.
     """
 
-    __slots__ = ("_emit", "era", "log_level", "session", "stream")
+    __slots__ = ("_emit", "era", "headers", "log_level", "session")
 
-    def __init__(self, era: Era, session: Session | None, emit: Emit | None, log_level: int | None) -> None:
+    def __init__(
+        self,
+        era: Era,
+        session: Session | None,
+        emit: Emit | None,
+        log_level: int | None,
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         super().__init__()
+        self.headers = headers
         self.era = era
         self.session = session
         self._emit = emit

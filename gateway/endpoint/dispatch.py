@@ -13,10 +13,11 @@ from gateway.bridge.crossing import result_for
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
-from gateway.errors import RpcError, UpstreamUnavailable
+from gateway.errors import RpcError, UpstreamError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import client_info, error_code
+from gateway.upstream.base import CallCancelled, client_info, error_code
+from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
 from gateway.upstream.supervisor import Upstream
 from registry.model import ItemKind
 
@@ -204,13 +205,22 @@ class Dispatcher:
             raise RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        return await self._forward(caller, ident, entry.server, method, params)
+        headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
+        return await self._forward(caller, ident, entry.server, method, params, headers)
 
-    async def _forward(self, caller: Caller, ident: Raw, server: str, method: str, params: Shallow) -> bytes:
+    async def _forward(
+        self,
+        caller: Caller,
+        ident: Raw,
+        server: str,
+        method: str,
+        params: Shallow,
+        headers: bytes = b"",
+    ) -> bytes:
         upstream = self._board.upstreams.get(server)
         if upstream is None:
             raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
-        connection, reply = await upstream.request(caller.era, method, params, site=caller)
+        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
         if reply.result is None:
             return jsonrpc.error(
                 ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."}
@@ -226,13 +236,24 @@ class Dispatcher:
         if not candidates:
             await self._board.settled()
             candidates = self._board.catalog.read_candidates(uri)
-        for server in candidates[:-1]:
-            answer = await self._forward(caller, ident, server, "resources/read", dict(params))
+        listed = self._board.catalog.get(ItemKind.RESOURCE, uri)
+        failure: UpstreamError | None = None
+        answer = None
+        for server in candidates:
+            try:
+                answer = await self._forward(caller, ident, server, "resources/read", dict(params))
+            except UpstreamError as error:
+                if (listed is not None and listed.server == server) or isinstance(error, CallCancelled):
+                    raise  # no other server may speak for the owner
+                failure = failure or error
+                continue
             message = jsonrpc.shallow(answer)
             if "error" not in message or error_code(message["error"]) not in _NOT_FOUND_CODES:
                 return answer
-        if candidates:
-            return await self._forward(caller, ident, candidates[-1], "resources/read", params)
+        if failure is not None:
+            raise failure
+        if answer is not None:
+            return answer
         raise self._no_resource(caller, uri)
 
     @staticmethod
@@ -280,6 +301,16 @@ class Dispatcher:
         assert caller.session is not None
         await self._board.unsubscribe(caller.session, self._uri(params))
         return jsonrpc.result(ident, b"{}")
+
+
+def _mirrored(caller: Caller, definition: bytes, params: Shallow) -> bytes:
+    """The headers that repeat arguments: those of the caller checked, those for the server made."""
+    found = usable_mirrors(definition)
+    if not found:
+        return b""
+    if caller.headers is not None:
+        check_headers(found, params, caller.headers)
+    return param_headers(found, params)
 
 
 def capabilities(era: Era) -> dict[str, Any]:

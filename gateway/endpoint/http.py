@@ -262,7 +262,7 @@ class HttpEndpoint:
             if method == "subscriptions/listen":
                 await self._listen(ident, message, receive, send)
                 return
-            caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level)
+            caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level, headers)
             watch = DisconnectWatch(receive, caller)
             answer = await self._dispatcher.handle(caller, method, ident, message)
         except CallCancelled:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Final
 
 import msgspec
@@ -12,6 +10,7 @@ from gateway import jsonrpc, protocol
 from gateway.endpoint.caller import log_rank
 from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
+from gateway.upstream.mirror import header_text
 
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
@@ -66,7 +65,9 @@ def _check_headers(
         ("Mcp-Method", _header(headers, b"mcp-method"), method),
     ]
     if field := _NAMED.get(method):
-        expected.append(("Mcp-Name", _decoded(headers, b"mcp-name"), jsonrpc.text(params.get(field))))
+        given_name = _header(headers, b"mcp-name")
+        decoded = header_text(given_name, "Mcp-Name") if given_name is not None else None
+        expected.append(("Mcp-Name", decoded, jsonrpc.text(params.get(field))))
     for name, given, wanted in expected:
         if given is None:
             raise RpcError(protocol.HEADER_MISMATCH, f"Header mismatch: {name} is missing.", status=400)
@@ -81,19 +82,6 @@ def _check_headers(
 def _header(headers: dict[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
     return value.decode("latin-1") if value is not None else None
-
-
-def _decoded(headers: dict[bytes, bytes], name: bytes) -> str | None:
-    """A header that may be Base64-encoded (2026-07-28, Value Encoding)."""
-    value = _header(headers, name)
-    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
-        return value
-    try:
-        return base64.b64decode(value[9:-2], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise RpcError(
-            protocol.HEADER_MISMATCH, f"Header mismatch: {name.decode()} is not valid Base64.", status=400
-        ) from None
 
 
 def unsupported_version(version: str) -> RpcError:

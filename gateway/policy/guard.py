@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,15 +15,11 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """Served without a token; they say nothing but that the gateway is alive."""
 
-_CORS: Final = [
-    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-    (
-        b"access-control-allow-headers",
-        b"authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, "
-        b"mcp-method, mcp-name",
-    ),
-    (b"access-control-max-age", b"600"),
-]
+_HEADERS: Final = (
+    b"authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, "
+    b"mcp-method, mcp-name"
+)
+_PARAM_HEADER: Final = re.compile(rb"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+", re.IGNORECASE)
 
 
 class Guard:
@@ -44,7 +41,7 @@ class Guard:
         """Check one request and pass it on."""
         if scope["type"] != "http":
             return
-        host = origin = authorization = b""
+        host = origin = authorization = wanted = b""
         hosts = 0
         for name, value in scope["headers"]:
             if name == b"host":
@@ -54,6 +51,8 @@ class Guard:
                 origin = value
             elif name == b"authorization":
                 authorization = value
+            elif name == b"access-control-request-headers":
+                wanted = value
         if hosts != 1 or not self._host_allowed(host):
             await refuse(send, 403, "This host name is not served here.", "Add it to allowed_hosts.")
             return
@@ -63,7 +62,7 @@ class Guard:
                 return
             send = _with_cors(send, origin)
             if scope["method"] == "OPTIONS":
-                await send({"type": "http.response.start", "status": 204, "headers": list(_CORS)})
+                await send({"type": "http.response.start", "status": 204, "headers": _preflight(wanted)})
                 await send({"type": "http.response.body", "body": b""})
                 return
         if (
@@ -104,6 +103,15 @@ class Guard:
             return parts.scheme in ("http", "https") and (parts.hostname or "") in LOOPBACK
         except ValueError:
             return False
+
+
+def _preflight(wanted: bytes) -> list[tuple[bytes, bytes]]:
+    """What a page may send: our headers, and those that repeat a tool's arguments, named as it asks."""
+    return [
+        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", b", ".join([_HEADERS, *_PARAM_HEADER.findall(wanted)])),
+        (b"access-control-max-age", b"600"),
+    ]
 
 
 def _with_cors(send: Send, origin: bytes) -> Send:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -11,7 +12,10 @@ import msgspec
 from gateway import jsonrpc
 from gateway.errors import UpstreamError, UpstreamProtocolError
 from gateway.jsonrpc import Raw, Shallow
+from gateway.protocol import Era
 from gateway.upstream.base import Connection, describe
+from gateway.upstream.http import HttpUpstream
+from gateway.upstream.mirror import InvalidAnnotation, mirrors
 from registry.model import ItemKind, ServerCatalog
 
 LISTS: Final = {
@@ -24,6 +28,8 @@ LISTS: Final = {
 
 MAX_ITEMS: Final = 100_000
 MAX_PAGES: Final = 2_000
+PATIENCE: Final = 4
+"""How many times one page's limit all pages together may take."""
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -32,12 +38,16 @@ async def fetch_catalog(
     timeout: float,
     previous: ServerCatalog | None = None,
     kinds: frozenset[ItemKind] | None = None,
+    problems: list[str] | None = None,
 ) -> ServerCatalog:
     """The server's whole catalog, every page of every list it offers.
 
+    A list that cannot be read leaves the others alone: it stays as it was, and ``problems`` says so.
+
     :param timeout: seconds for each page.
-    :param previous: with ``kinds``, where the lists come from that need not be asked for again.
-    :raises UpstreamError: a list could not be read.
+    :param previous: where lists come from that are not asked for again, or cannot be read.
+    :param problems: takes a sentence for each thing that is not as it should be.
+    :raises UpstreamError: no list could be read.
     """
     peer = connection.peer
     assert peer is not None
@@ -46,16 +56,30 @@ async def fetch_catalog(
         for kind, (_, _, capability) in LISTS.items()
         if peer.offers(capability) and (kinds is None or previous is None or kind in kinds)
     ]
-    lists = dict(
-        zip(wanted, await asyncio.gather(*(_all(connection, kind, timeout) for kind in wanted)), strict=True)
-    )
+    lists: dict[ItemKind, tuple[bytes, ...]] = {}
+    faults: dict[ItemKind, UpstreamError] = {}
+
+    async def read(kind: ItemKind) -> None:
+        try:
+            lists[kind] = await _all(connection, kind, timeout)
+        except UpstreamError as error:
+            faults[kind] = error
+
+    async with asyncio.TaskGroup() as tasks:
+        for kind in wanted:
+            tasks.create_task(read(kind))
+    if faults and (not lists or connection.lost):
+        raise next(iter(faults.values()))
+    problems = problems if problems is not None else []
+    problems += (error.message for error in faults.values())
+    if ItemKind.TOOL in lists and isinstance(connection, HttpUpstream) and peer.era is Era.STATELESS:
+        lists[ItemKind.TOOL] = tuple(_callable(lists[ItemKind.TOOL], problems))
 
     def items(kind: ItemKind) -> tuple[bytes, ...]:
         if kind in lists:
             return lists[kind]
-        return (
-            previous.items(kind) if previous is not None and kinds is not None and kind not in kinds else ()
-        )
+        kept = kind in faults or (kinds is not None and kind not in kinds)
+        return previous.items(kind) if previous is not None and kept else ()
 
     return ServerCatalog(
         server=connection.server,
@@ -72,14 +96,27 @@ async def fetch_catalog(
     )
 
 
+def _callable(tools: tuple[bytes, ...], problems: list[str]) -> Iterator[bytes]:
+    """The tools whose ``x-mcp-header`` keeps the rules: "clients MUST exclude the invalid tool"."""
+    for definition in tools:
+        try:
+            mirrors(definition)
+            yield definition
+        except InvalidAnnotation as error:
+            name = jsonrpc.text(jsonrpc.shallow(definition).get("name"))
+            problems.append(f"The tool {(name or '')[:100]!r} is left out: {error}.")
+
+
 async def _all(connection: Connection, kind: ItemKind, timeout: float) -> tuple[bytes, ...]:
     method, field, _ = LISTS[kind]
     found: list[bytes] = []
     cursor: Raw | None = None
     seen: set[bytes] = set()
+    deadline = time.monotonic() + PATIENCE * timeout
     for _ in range(MAX_PAGES):
         params: Shallow = {"cursor": cursor} if cursor is not None else {}
-        reply = await connection.request(method, params, timeout=timeout)
+        limit = min(timeout, max(0.01, deadline - time.monotonic()))
+        reply = await connection.request(method, params, timeout=limit)
         if reply.result is None:
             if kind is ItemKind.TEMPLATE:
                 return ()  # many servers with resources never implemented templates

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from gateway.upstream import base
 from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
 from gateway.upstream.eventstream import EventStream
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
+from gateway.upstream.mirror import header_value
 from gateway.upstream.stdio import answer_server_request
 
 log = logging.getLogger("toolyard.upstream")
@@ -68,14 +68,6 @@ def target(url: str) -> str:
     """Path and query of a URL, for the request line."""
     parts = urlsplit(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def header_value(value: str) -> str:
-    """Encode a parameter for ``Mcp-Name`` and ``Mcp-Param-*`` (2026-07-28, Value Encoding)."""
-    plain = value.isascii() and value.isprintable() and value == value.strip()
-    if plain and not (value.startswith("=?base64?") and value.endswith("?=")):
-        return value
-    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
 
 
 class PostExchange(Exchange):

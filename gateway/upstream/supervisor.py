@@ -96,6 +96,7 @@ class Upstream:
         self.timeout = server.spec.timeout or timeout
         self.state = State.DISABLED if server.spec.disabled else State.IDLE
         self.error: GatewayError | None = None
+        self.problems: list[str] = []
         self.calls = 0
         self.in_flight = 0
         self.restarts = 0
