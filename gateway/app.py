@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -47,6 +48,8 @@ WATCH_EVERY: Final = 5.0
 HEALTH_EVERY: Final = 6
 """Watches between two pings: every 30 s."""
 LIST_TIMEOUT: Final = 30.0
+WATCH_TIMEOUT: Final = 5.0
+"""Seconds in which servers should take a subscription before its listener is acknowledged."""
 LIST_AGAIN: Final = 60.0
 """Seconds after which a server is asked again that could not be listed."""
 RESYNC_PAUSE: Final = (0.1, 5.0)
@@ -86,7 +89,7 @@ class Gateway:
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
         self.sessions = Sessions(store.key("session"))
-        self.notices = Notices(self.sessions)
+        self.notices = Notices(self.sessions, self._watch, self._unwatch)
         self.dispatcher = Dispatcher(self, self.sessions)
         self._tasks = tasks
         self._trust_config = trust_config
@@ -111,6 +114,7 @@ class Gateway:
         self._dirty: dict[Upstream, set[ItemKind]] = {}
         self._to_list_again: set[Upstream] = set()
         self._subscribed: dict[str, str] = {}
+        self._listened: Counter[str] = Counter()
         self._log_level: str | None = None
         self._watched = 0
 
@@ -539,10 +543,51 @@ class Gateway:
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End a subscription; the server is told when nobody else has one."""
         session.subscriptions.discard(uri)
-        if uri in self._subscribed and not any(uri in other.subscriptions for other in self.sessions):
+        await self._unsubscribe_upstream(uri)
+
+    async def _unsubscribe_upstream(self, uri: str) -> None:
+        wanted = self._listened[uri] > 0 or any(uri in other.subscriptions for other in self.sessions)
+        if uri in self._subscribed and not wanted:
             upstream = self._upstreams.get(self._subscribed.pop(uri))
             if upstream is not None:
                 await upstream.request(Era.HANDSHAKE, "resources/unsubscribe", {"uri": jsonrpc.raw(uri)})
+
+    async def _watch(self, uris: frozenset[str]) -> None:
+        """Have servers tell of updates to what a listener of the stateless era asked for.
+
+        A server that is away is told when it is back.
+        """
+        self._listened.update(uris)
+        new = []
+        for uri in uris - self._subscribed.keys():
+            if candidates := self.catalog.read_candidates(uri):
+                self._subscribed[uri] = candidates[0]
+                new.append((self._upstreams.get(candidates[0]), uri))
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT):
+                await asyncio.gather(*(self._try_to_watch(upstream, uri) for upstream, uri in new))
+        except TimeoutError:
+            log.info("a client listens to resources of a server that is slow to answer")
+
+    async def _try_to_watch(self, upstream: Upstream | None, uri: str) -> None:
+        try:
+            if upstream is not None:
+                await self._subscribe_upstream(upstream, uri)
+        except GatewayError as error:
+            log.info("updates of %s will not be heard of: %s", uri, error)
+
+    def _unwatch(self, uris: frozenset[str]) -> None:
+        """A listener of these resources has left."""
+        self._listened.subtract(uris)
+        self._listened = +self._listened
+        for uri in uris:
+            self._tasks.start_soon(self._let_go, uri, name="unwatch")
+
+    async def _let_go(self, uri: str) -> None:
+        try:
+            await self._unsubscribe_upstream(uri)
+        except GatewayError as error:
+            log.debug("ending a subscription to %s: %s", uri, error)
 
     async def set_log_level(self, level: str) -> None:
         """Have servers send log messages from the most verbose level any session wants."""

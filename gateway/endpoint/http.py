@@ -284,7 +284,7 @@ class HttpEndpoint:
 
     async def _listen(self, ident: Raw, message: Shallow, receive: Receive, send: Send) -> None:
         outbox = Outbox()
-        with self._notices.listening(outbox, ident, Filter.parse(message)):
+        async with self._notices.listening(outbox, ident, Filter.parse(message)):
             await self._stream(outbox, receive, send)
             if outbox.closed:
                 last = b'{"resultType":"complete","_meta":{"%b":%b}}' % (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,25 +72,43 @@ class _Listener:
 
 
 class Notices:
-    """Sends notices to handshake-era sessions and to the listeners of the stateless era."""
+    """Sends notices to handshake-era sessions and to the listeners of the stateless era.
 
-    def __init__(self, sessions: Sessions) -> None:
+    :param watch: has servers tell of updates to these resources; does not raise.
+    :param unwatch: is told when a listener of these has left.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        watch: Callable[[frozenset[str]], Awaitable[None]],
+        unwatch: Callable[[frozenset[str]], None],
+    ) -> None:
         self._sessions = sessions
+        self._watch = watch
+        self._unwatch = unwatch
         self._listeners: dict[int, _Listener] = {}
 
-    @contextmanager
-    def listening(self, outbox: Outbox, ident: Raw, wants: Filter) -> Iterator[None]:
-        """Deliver to the box what the filter lets through; the acknowledgement goes first."""
+    @asynccontextmanager
+    async def listening(self, outbox: Outbox, ident: Raw, wants: Filter) -> AsyncIterator[None]:
+        """Deliver to the box what the filter lets through; the acknowledgement goes first.
+
+        It is sent once servers were told what is watched: a client misses nothing from then on.
+        """
         listener = _Listener(outbox, {protocol.META_SUBSCRIPTION_ID: ident}, wants)
         acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged()}
-        outbox.put(
-            jsonrpc.notification("notifications/subscriptions/acknowledged", jsonrpc.encode(acknowledgement))
-        )
-        self._listeners[id(listener)] = listener
         try:
+            await self._watch(wants.uris)
+            outbox.put(
+                jsonrpc.notification(
+                    "notifications/subscriptions/acknowledged", jsonrpc.encode(acknowledgement)
+                )
+            )
+            self._listeners[id(listener)] = listener
             yield
         finally:
-            del self._listeners[id(listener)]
+            self._listeners.pop(id(listener), None)
+            self._unwatch(wants.uris)
 
     def lists_changed(self, kinds: set[ItemKind]) -> None:
         """Tell everybody that lists look different now."""
@@ -117,10 +135,6 @@ class Notices:
         for listener in self._listeners.values():
             if uri in listener.wants.uris:
                 self._tell(listener, "notifications/resources/updated", params)
-
-    def listened_uris(self) -> set[str]:
-        """Every resource some listener wants to hear of."""
-        return {uri for listener in self._listeners.values() for uri in listener.wants.uris}
 
     @staticmethod
     def _tell(listener: _Listener, method: str, params: Shallow) -> None:

@@ -217,7 +217,7 @@ class StreamClient:
         site = self._stateless[bytes(ident)] = _ListenSite(outbox)
         self._slots.release()  # a subscription lasts; it must not use up a place
         try:
-            with self._notices.listening(outbox, ident, Filter.parse(message)):
+            async with self._notices.listening(outbox, ident, Filter.parse(message)):
                 await self._pump(outbox)
         finally:
             del self._stateless[bytes(ident)]
