@@ -45,6 +45,7 @@ class Document:
 
     :param value: as `json.loads` gives it; of a key given twice the last stands.
     :param offsets: where each value begins, by path; for a member of an object, where its key does.
+    :param ends: where each value ends, by path.
     :param repeated: path and offset of every key that its object had already.
     """
 
@@ -52,6 +53,7 @@ class Document:
     offsets: Mapping[Path, int]
     repeated: tuple[tuple[Path, int], ...]
     lines: Lines
+    ends: Mapping[Path, int]
 
     def position(self, path: Path) -> tuple[int, int]:
         """Line and column of a value, or of the nearest thing around it that was written."""
@@ -76,11 +78,18 @@ def parse(text: str) -> Document:
     return _Parser(text).document()
 
 
+def past_blank(text: str, at: int) -> int:
+    """Past the blanks and comments that begin at a place of a text that was parsed."""
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.lines = Lines(text)
         self.offsets: dict[Path, int] = {}
+        self.ends: dict[Path, int] = {}
         self.repeated: list[tuple[Path, int]] = []
 
     def document(self) -> Document:
@@ -89,7 +98,7 @@ class _Parser:
         at = self.space(at)
         if at < len(self.text):
             self.fail(at, "the end of the file")
-        return Document(value, self.offsets, tuple(self.repeated), self.lines)
+        return Document(value, self.offsets, tuple(self.repeated), self.lines, self.ends)
 
     def space(self, at: int) -> int:
         """Past blanks and comments."""
@@ -101,6 +110,10 @@ class _Parser:
 
     def value(self, at: int, path: Path) -> tuple[Any, int]:
         self.offsets.setdefault(path, at)
+        value, self.ends[path] = self.read(at, path)
+        return value, self.ends[path]
+
+    def read(self, at: int, path: Path) -> tuple[Any, int]:
         head = self.text[at : at + 1]
         if head in ("{", "["):
             if len(path) >= MAX_DEPTH:
@@ -166,8 +179,9 @@ class _Parser:
 
     def forget(self, path: Path) -> None:
         """Drop the places below a key whose value is replaced by a later one."""
-        for known in [known for known in self.offsets if known[: len(path)] == path]:
-            del self.offsets[known]
+        for places in (self.offsets, self.ends):
+            for known in [known for known in places if known[: len(path)] == path]:
+                del places[known]
 
     def comma(self, at: int, closing: str) -> int:
         """Past the comma after an item; one before the closing bracket is allowed."""
