@@ -105,6 +105,26 @@ class ControlClient:
         """Add a server and connect it. Yields ``{"state": …}`` lines, then ``{"server": …, "tools": …}``."""
         return self._follow("POST", "/servers", entry, ADD_SECONDS)
 
+    def restart(self, name: str) -> Iterator[Line]:
+        """End a server's connections and start it anew. Yields what `add` yields."""
+        return self._follow("POST", f"{_server(name)}/restart", None, ADD_SECONDS)
+
+    def enable(self, name: str) -> Iterator[Line]:
+        """Switch a server on for good. Yields what `add` yields; Conflict for one of the servers file."""
+        return self._follow("POST", f"{_server(name)}/enable", None, ADD_SECONDS)
+
+    def disable(self, name: str) -> None:
+        """Switch a server off for good. Conflict for one of the servers file."""
+        self._ask("POST", f"{_server(name)}/disable")
+
+    def flush_log(self, name: str) -> None:
+        """Have everything a server said so far written to its log file."""
+        connection = _Connection(self._path, ANSWER_SECONDS)
+        try:
+            _read(self._open(connection, "GET", f"{_server(name)}/logs?lines=0", None))
+        finally:
+            connection.close()
+
     def remove(self, name: str) -> None:
         """Take a server out of the store and close its connections."""
         self._ask("DELETE", _server(name))

@@ -29,8 +29,10 @@ First steps
   toolyard status             what is connected
   toolyard call time__get_current_time '{"timezone": "Europe/Berlin"}'
 
-  Point an MCP client at the URL, with the token as its bearer token; or let a
-  desktop assistant launch the command `toolyard stdio`.
+  toolyard connect claude     or: claude-code, cursor, vscode
+
+  Any other MCP client: point it at the URL, with the token as its bearer token,
+  or let it launch the command `toolyard stdio`.
 
 Run the gateway
   serve      run it here, until Ctrl-C
@@ -40,10 +42,20 @@ Its servers
   add        add one: a command to start, or a URL
   remove     take one out again
   approve    give leave to start a server's command
-  status     the gateway and every server
+  enable     switch one on again
+  disable    switch one off
+  restart    end one and start it anew; one that failed is tried again
+  status     the gateway and every server; --watch stays and follows
   inspect    everything about one server or one tool
+  logs       what a server writes to its log; -f follows
 
-Their tools
+Your assistants
+  import     take over the servers that an assistant has
+  connect    write this gateway into an assistant's own file
+
+  Both know claude (Desktop), claude-code, cursor and vscode.
+
+The tools
   tools      list them under the names that clients see
   call       call one
 
@@ -111,9 +123,9 @@ def print_version() -> None:
 
 
 def _add_verbs() -> None:
-    from gateway.cli import doctor, run, servers, status, tools
+    from gateway.cli import connect, doctor, importing, logs, run, servers, status, switching, tools
 
-    for module in (run, servers, status, tools, doctor):
+    for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
         module.add_to(app)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.admin.client import NotRunning
-from gateway.cli import checks, render
+from gateway.cli import checks, offline, render, supervision
 from gateway.cli.checks import Check
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, client, verb
@@ -76,6 +76,10 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     specs |= {spec.name: spec for spec in _specs_of(file)}
     yield from checks.commands(specs.values())
     yield from checks.helpers(specs.values())
+    yield from supervision.servers(_rows(state_dir, status))
+    yield supervision.logs(state)
+    seen = (status or {}).get("gateway") or {}
+    yield from supervision.assistants(state, seen.get("url"), bool(seen.get("auth", True)))
     yield checks.speed()
     yield checks.clock(state)
 
@@ -87,6 +91,15 @@ def _status(state_dir: Path | None) -> tuple[dict[str, Any] | None, GatewayError
         return None, None
     except GatewayError as error:
         return None, error
+
+
+def _rows(state_dir: Path | None, status: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Every server as the gateway has it, or as the next one would begin with it."""
+    try:
+        rows = (status or offline.status(state_dir))["servers"]
+    except (GatewayError, RegistryError):
+        return []  # the checks of the store and of the settings say so
+    return rows if isinstance(rows, list) else []
 
 
 def _file_of(status: dict[str, Any] | None) -> Path | None:

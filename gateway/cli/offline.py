@@ -126,6 +126,7 @@ class _Known:
             "prompts": len(catalog.prompts) if catalog else 0,
             "pid": None,
             "calls": 0,
+            "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,
         }
 

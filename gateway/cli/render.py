@@ -109,7 +109,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Itera
     :param right: columns whose cells are numbers.
     """
     if sys.stdout.isatty():
-        _rich_table(columns, rows, set(right))
+        from rich.console import Console
+
+        Console(highlight=False).print(rich_table(columns, rows, set(right)))
         return
     cells = [[clean(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
@@ -121,16 +123,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Itera
         print("  ".join(parts).rstrip())
 
 
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> None:
+def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[str] = ()) -> Any:
+    """The table for a terminal: states in their colours, the last column cut to the width."""
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     cells = [[clean(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip((c.upper() for c in columns), *cells, strict=True)]
-    console = Console(highlight=False)
-    room = console.width - sum(width + 2 for width in widths[:-1])
+    room = _width() - sum(width + 2 for width in widths[:-1])
     widths[-1] = min(widths[-1], max(room, 16))
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, width in zip(columns, widths, strict=True):
@@ -139,7 +140,7 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: se
         made.columns[-1].max_width = width
     for row in cells:
         made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(made)
+    return made
 
 
 def ago(moment: float | None) -> str:

@@ -10,11 +10,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.admin.client import ControlClient, Line, NotRunning
+from gateway.admin.client import ControlClient, NotRunning
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
-from gateway.cli.shared import JsonFlag, StateFlag, client, unknown, verb
-from gateway.cli.waiting import Waiting
+from gateway.cli.shared import JsonFlag, StateFlag, client, started, unknown, verb
 from gateway.config.servers import from_command, from_url, resolve
 from gateway.errors import ConfigError, GatewayError
 from registry.model import Approval, Origin, Server, ServerSpec
@@ -122,7 +121,8 @@ def _variables(given: Iterable[str] | None) -> list[str]:
     return list(given or ())
 
 
-def _entry(spec: ServerSpec) -> dict[str, Any]:
+def entry_of(spec: ServerSpec) -> dict[str, Any]:
+    """A spec as ``POST /servers`` takes it."""
     entry: dict[str, Any] = {"name": spec.name}
     if spec.url is not None:
         entry |= {"url": spec.url, "headers": dict(spec.headers), "transport": spec.transport.value}
@@ -132,11 +132,7 @@ def _entry(spec: ServerSpec) -> dict[str, Any]:
 
 
 def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> None:
-    done: dict[str, Any] = {}
-    with Waiting(f"connecting {spec.name}"):
-        for line in gateway.add(_entry(spec)):
-            _refused(line)
-            done = line.body
+    done = started(gateway.add(entry_of(spec)), f"connecting {spec.name}")
     if as_json:
         render.as_json(done)
     row, names = done.get("server") or {}, done.get("tools") or []
@@ -151,31 +147,28 @@ def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> 
             render.out(f"  {name}")
 
 
-def _refused(line: Line) -> None:
-    error = line.body.get("error")
-    if isinstance(error, dict):
-        hint = error.get("hint")
-        raise GatewayError(str(error.get("message")), hint if isinstance(hint, str) else None)
-
-
 def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> None:
     with offline.writing(state_dir) as store:
-        known = store.servers()
-        if any(server.name == spec.name for server in known):
-            raise GatewayError(
-                f"There is a server {spec.name!r} already.",
-                f"Take it out first (`toolyard remove {spec.name}`), or choose another name.",
-            )
-        ordinal = 1 + max((server.ordinal for server in known), default=-1)
-        server = Server(spec, Origin.ADDED, ordinal)
-        approval = _approval(spec) if spec.command is not None else None
-        store.put_server(server)
-        if approval is not None:
-            store.approve(approval)
+        put(store, spec)
     if as_json:
         render.as_json({"server": offline.server(state_dir, spec.name), "tools": []})
     else:
         render.out(f"Added {spec.name}. No gateway is running: the next `toolyard serve` connects it.")
+
+
+def put(store: Any, spec: ServerSpec) -> None:
+    """Add a server to the store, its command approved. Raises GatewayError, StoreError."""
+    known = store.servers()
+    if any(server.name == spec.name for server in known):
+        raise GatewayError(
+            f"There is a server {spec.name!r} already.",
+            f"Take it out first (`toolyard remove {spec.name}`), or choose another name.",
+        )
+    ordinal = 1 + max((server.ordinal for server in known), default=-1)
+    approval = _approval(spec) if spec.command is not None else None
+    store.put_server(Server(spec, Origin.ADDED, ordinal))
+    if approval is not None:
+        store.approve(approval)
 
 
 def _approval(spec: ServerSpec) -> Approval:

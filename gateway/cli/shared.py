@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
-from gateway.admin.client import ControlClient
-from gateway.errors import NotFound
+from gateway.admin.client import ControlClient, Line
+from gateway.cli.waiting import Waiting
+from gateway.errors import GatewayError, NotFound
 from gateway.paths import StateDir
 
 StateFlag: TypeAlias = Annotated[
@@ -19,6 +20,9 @@ StateFlag: TypeAlias = Annotated[
     typer.Option("--state-dir", metavar="DIR", help="Which gateway: there is one per state directory."),
 ]
 JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+# Typer carries its own Click, or uses the one that is installed: the family of errors is found by its child.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 LAST_KNOWN = "No gateway is running; this is the last known state."
 
@@ -28,8 +32,23 @@ def verb(app: typer.Typer, usage: str, function: Callable[..., None], **settings
 
     :param usage: the arguments; the docstring says what they are.
     """
+    takes_command = "-- CMD" in usage
 
     class Verb(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            given = list(args)
+            try:
+                return super().parse_args(ctx, args)
+            except _UsageError as error:
+                flag = getattr(error, "option_name", None)
+                if takes_command and type(error).__name__ == "NoSuchOption" and "--" not in given:
+                    raise _UsageError(
+                        f"{flag} is no flag of this verb. If it belongs to the server's command, that "
+                        f"command belongs behind `--`, as in: {ctx.command_path} NAME -- CMD {flag}",
+                        ctx,
+                    ) from None
+                raise
+
         def collect_usage_pieces(self, ctx: Any) -> list[str]:
             return [part for part in (usage, "" if "[FLAGS]" in usage else "[FLAGS]") if part]
 
@@ -39,6 +58,22 @@ def verb(app: typer.Typer, usage: str, function: Callable[..., None], **settings
 def client(state: Path | None) -> ControlClient:
     """The client of the gateway that holds a state directory; connects with the first verb."""
     return ControlClient(StateDir.at(state))
+
+
+def started(lines: Iterator[Line], what: str) -> dict[str, Any]:
+    """Follow a server's start to its end: ``{"server": row, "tools": [names]}``. Raises GatewayError.
+
+    :param what: what a terminal shows meanwhile.
+    """
+    done: dict[str, Any] = {}
+    with Waiting(what):
+        for line in lines:
+            error = line.body.get("error")
+            if isinstance(error, dict):
+                hint = error.get("hint")
+                raise GatewayError(str(error.get("message")), hint if isinstance(hint, str) else None)
+            done = line.body
+    return done
 
 
 def unknown(kind: str, name: str, known: Iterable[str], listing: str) -> NotFound:

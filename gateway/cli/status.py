@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +22,25 @@ def add_to(app: typer.Typer) -> None:
     verb(app, "NAME", inspect)
 
 
-def status(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, and show it as it changes, until q or Ctrl-C.")
+    ] = False,
+    json_: JsonFlag = False,
+    state_dir: StateFlag = None,
+) -> None:
     """Show the gateway and every server."""
+    if watch:
+        if json_:
+            raise typer.BadParameter("--watch and --json exclude each other.")
+        if not sys.stdout.isatty():
+            raise typer.BadParameter(
+                "it needs a terminal; for programs there is --json.", param_hint="--watch"
+            )
+        from gateway.cli.live import watch as stay
+
+        stay(state_dir)
+        return
     try:
         seen = client(state_dir).status()
     except NotRunning:
@@ -32,51 +50,75 @@ def status(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
         render.as_json(seen)
         return
     if seen["gateway"]:
-        _gateway(seen["gateway"], seen["servers"])
-    _servers(seen["servers"])
+        _gateway(seen)
+    servers_table(seen["servers"])
     _conflicts(seen["conflicts"])
     _problems(seen.get("problems") or [])
 
 
-def _gateway(gateway: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    up = gateway.get("uptime_s") or max(0.0, time.time() - float(gateway.get("started_at") or time.time()))
-    tools = sum(row["tools"] for row in rows)
-    clients = int(gateway.get("sessions") or 0) + int(gateway.get("relays") or 0)
-    render.out(f"{gateway['url']}  (version {gateway['version']}, pid {gateway['pid']})")
-    render.out(
-        f"up {render.duration(up)}, {render.count(len(rows), 'server')}, {render.count(tools, 'tool')}, "
-        f"{render.count(clients, 'client')}, names by {gateway['names']}"
-        + ("" if gateway.get("auth", True) else ", no token asked")
-    )
-    config = gateway.get("config") or {}
+def _gateway(seen: dict[str, Any]) -> None:
+    for line in servers_head(seen):
+        render.out(line)
+    config = seen["gateway"].get("config") or {}
     if config.get("error"):
         render.out()
         render.paragraph(f"The servers file is not in use: {config['error']}")
     render.out()
 
 
-def _servers(rows: list[dict[str, Any]]) -> None:
+def servers_head(seen: dict[str, Any]) -> list[str]:
+    """Two lines about a running gateway."""
+    gateway, rows = seen["gateway"], seen["servers"]
+    up = gateway.get("uptime_s") or max(0.0, time.time() - float(gateway.get("started_at") or time.time()))
+    tools = sum(row["tools"] for row in rows)
+    clients = int(gateway.get("sessions") or 0) + int(gateway.get("relays") or 0)
+    return [
+        f"{gateway['url']}  (version {gateway['version']}, pid {gateway['pid']})",
+        f"up {render.duration(up)}, {render.count(len(rows), 'server')}, {render.count(tools, 'tool')}, "
+        f"{render.count(clients, 'client')}, names by {gateway['names']}"
+        + ("" if gateway.get("auth", True) else ", no token asked"),
+    ]
+
+
+def servers_rows(
+    rows: list[dict[str, Any]],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], tuple[str, ...]]:
+    """The columns of the servers' table, its cells, and the columns that hold numbers."""
+    columns: tuple[str, ...] = (
+        "name",
+        "state",
+        "via",
+        "tools",
+        "resources",
+        "prompts",
+        "calls",
+        "restarts",
+        "listed",
+    )
+    cells: list[tuple[str, ...]] = [
+        (
+            row["name"],
+            row["state"],
+            row["transport"],
+            str(row["tools"]),
+            str(row["resources"] + row["templates"]),
+            str(row["prompts"]),
+            str(row["calls"]),
+            str(row["restarts"]),
+            render.ago(row["synced_at"]),
+        )
+        for row in rows
+    ]
+    return columns, cells, ("tools", "resources", "prompts", "calls", "restarts")
+
+
+def servers_table(rows: list[dict[str, Any]]) -> None:
+    """Print a row per server, and below them what is wrong with any."""
     if not rows:
         render.out("No servers yet. Add one: toolyard add NAME -- CMD ARGS...")
         return
-    columns = ("name", "state", "via", "tools", "resources", "prompts", "calls", "listed")
-    render.table(
-        columns,
-        [
-            (
-                row["name"],
-                row["state"],
-                row["transport"],
-                str(row["tools"]),
-                str(row["resources"] + row["templates"]),
-                str(row["prompts"]),
-                str(row["calls"]),
-                render.ago(row["synced_at"]),
-            )
-            for row in rows
-        ],
-        right=("tools", "resources", "prompts", "calls"),
-    )
+    columns, cells, right = servers_rows(rows)
+    render.table(columns, cells, right=right)
     for row in rows:
         text = " ".join(part for part in (row["error"], row["hint"]) if part)
         if text:
@@ -177,6 +219,7 @@ def _server(seen: dict[str, Any]) -> None:
             ),
             ("can", ", ".join(seen.get("capabilities") or {})),
             ("calls", str(seen.get("calls", 0))),
+            ("restarts", str(seen.get("restarts") or "")),
             ("listed", render.ago(seen.get("synced_at"))),
             ("says", seen.get("instructions") or ""),
             ("tools", "\n".join(seen.get("tool_names") or [])),

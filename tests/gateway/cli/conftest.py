@@ -27,11 +27,21 @@ class Place:
         return self.root / "state"
 
     @property
+    def home(self) -> Path:
+        """The user's home, with the files of no assistant in it but those that a test puts there."""
+        home = self.root / "home"
+        home.mkdir(exist_ok=True)
+        return home
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "TOOLYARD_STATE_DIR": str(self.state),
             "TOOLYARD_CONFIG_DIR": str(self.root / "config"),
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": "",
+            "CLAUDE_CONFIG_DIR": "",
             "PYTHONIOENCODING": "utf-8",
         }
 
@@ -44,6 +54,7 @@ class Place:
             text=True,
             timeout=WAIT,
             check=False,
+            cwd=self.home,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
