@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.catalog import Catalog, CatalogBuilder, NameBook, changed
+from gateway.catalog import Catalog, CatalogBuilder, NameBook, NamePolicy, changed
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher, capabilities, joined_instructions
@@ -90,7 +90,7 @@ class Gateway:
         self.servers: dict[str, Server] = {}
         self.sessions = Sessions(store.key("session"))
         self.notices = Notices(self.sessions, self._watch, self._unwatch)
-        self.dispatcher = Dispatcher(self, self.sessions)
+        self.dispatcher = Dispatcher(self, self.sessions, store.key("handles"))
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -127,6 +127,11 @@ class Gateway:
     def upstreams(self) -> Mapping[str, Upstream]:
         """The servers by name."""
         return self._upstreams
+
+    @property
+    def plain_names(self) -> bool:
+        """Whether names go without a server's prefix where nothing forces one."""
+        return NamePolicy(self.settings.names) is not NamePolicy.PREFIX
 
     @property
     def instructions(self) -> str:
@@ -613,6 +618,7 @@ class Gateway:
         """End every stream and every server, within seconds."""
         self.notices.close()
         self.sessions.close()
+        await self.dispatcher.parking.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await anyio.to_thread.run_sync(self._lifeline.close)
         for server_log in self._logs.values():

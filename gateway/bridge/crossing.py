@@ -29,14 +29,14 @@ _CACHEABLE: Final = frozenset({"resources/read"})
 """Passed-on results that must carry caching hints; the lists are our own (2026-07-28, Caching)."""
 
 
-def params_for(server: Era, params: Shallow) -> Shallow:
+def params_for(server: Era, params: Shallow, said: Shallow) -> Shallow:
     """The params of a caller in the other era, as this server expects them.
 
-    Towards a stateless server nothing is done here: a connection adds its ``_meta`` itself.
+    :param said: the per-request ``_meta`` fields that say of the caller what its session says.
     """
-    if server is Era.STATELESS or "_meta" not in params:
-        return params
-    meta = jsonrpc.shallow(params["_meta"])
+    meta = jsonrpc.shallow(params["_meta"]) if "_meta" in params else {}
+    if server is Era.STATELESS:
+        return {**params, "_meta": jsonrpc.raw({**said, **meta})} if said else params
     for key in _PER_REQUEST:
         meta.pop(key, None)
     rest = {key: value for key, value in params.items() if key != "_meta"}

@@ -10,13 +10,17 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.crossing import result_for
+from gateway.bridge.features import features_of
+from gateway.bridge.parking import Parking
+from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
+from gateway.bridge.seal import Sealer
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
-from gateway.errors import RpcError, UpstreamError, UpstreamUnavailable
+from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallCancelled, client_info, error_code
+from gateway.upstream.base import CallCancelled, Reply, client_info, error_code, object_of
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
 from gateway.upstream.supervisor import Upstream
 from registry.model import ItemKind
@@ -37,6 +41,11 @@ _HANDSHAKE_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
+_NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_MAY_ASK: Final = frozenset(_NAMES)
+"""Requests that may be answered with ``input_required`` (2026-07-28, Supported Requests)."""
+STATE_LIFETIME: Final = 24 * 3600.0
+"""Seconds a server's ``requestState`` is good for in a client's hands."""
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
 
 
@@ -50,6 +59,10 @@ class Switchboard(Protocol):
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
         """The servers by name."""
+
+    @property
+    def plain_names(self) -> bool:
+        """Whether names go without a server's prefix where nothing forces one."""
 
     @property
     def instructions(self) -> str:
@@ -69,11 +82,16 @@ class Switchboard(Protocol):
 
 
 class Dispatcher:
-    """Serves one message at a time for any number of callers."""
+    """Serves one message at a time for any number of callers.
 
-    def __init__(self, board: Switchboard, sessions: Sessions) -> None:
+    :param key: seals what passes through clients' hands; at least 32 bytes.
+    """
+
+    def __init__(self, board: Switchboard, sessions: Sessions, key: bytes) -> None:
         self._board = board
         self.sessions = sessions
+        self.parking = Parking(key)
+        self._states = Sealer("state", key)
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
             "ping": self._ping,
@@ -97,7 +115,11 @@ class Dispatcher:
             raise RpcError(protocol.INVALID_PARAMS, "initialize needs a protocolVersion.") from None
         name = f"{info.get('name', '')} {info.get('version', '')}".strip() if isinstance(info, dict) else ""
         version = negotiate(requested)
-        session = self.sessions.open(version, name)
+        try:
+            features = features_of(jsonrpc.value(params.get("capabilities", msgspec.Raw(b"{}"))))
+        except msgspec.MsgspecError:
+            features = ()
+        session = self.sessions.open(version, name, features)
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": capabilities(Era.HANDSHAKE),
@@ -129,6 +151,11 @@ class Dispatcher:
             return await handler(caller, ident, fields)
         finally:
             session.end(key)
+            caller.done()
+
+    def response(self, session: Session, message: Shallow) -> None:
+        """Take a client's response to a request it was sent."""
+        session.responded(message)
 
     def notification(self, session: Session, method: str, message: Shallow) -> None:
         """Take a notification of a handshake-era client; unknown ones are ignored (JSON-RPC, 4.1)."""
@@ -199,14 +226,26 @@ class Dispatcher:
             await self._board.settled()
             entry = self._board.catalog.get(kind, name)
         if entry is None:
-            known = self._board.catalog.entries[kind]
-            near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
-            hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
-            raise RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+            only = self._only_server(kind)
+            if only is None:
+                raise self._unknown(kind, name)
+            # It alone can know the name, be it one it does not list; its own answer is the best one.
+            return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
         headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
         return await self._forward(caller, ident, entry.server, method, params, headers)
+
+    def _only_server(self, kind: ItemKind) -> str | None:
+        """The one server unprefixed names can belong to, if there is just one."""
+        servers = self._board.catalog.supporting("tools" if kind is ItemKind.TOOL else "prompts")
+        return servers[0] if self._board.plain_names and len(servers) == 1 else None
+
+    def _unknown(self, kind: ItemKind, name: str) -> RpcError:
+        known = self._board.catalog.entries[kind]
+        near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
+        hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
+        return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
 
     async def _forward(
         self,
@@ -220,15 +259,69 @@ class Dispatcher:
         upstream = self._board.upstreams.get(server)
         if upstream is None:
             raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
-        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
-        if reply.result is None:
-            return jsonrpc.error(
-                ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."}
+        if caller.era is Era.STATELESS:
+            if method in _MAY_ASK and await upstream.era(caller.era) is Era.HANDSHAKE:
+                return await self._forward_parkable(caller, ident, upstream, method, params)
+            return await self._forward_stateless(caller, ident, upstream, method, params, headers)
+        for _ in range(MAX_ROUNDS):
+            connection, reply = await upstream.request(
+                caller.era, method, params, site=caller, headers=headers, said=caller.said
             )
+            assert connection.peer is not None
+            if reply.result is None or connection.peer.era is caller.era:
+                return _passed(ident, reply)
+            wanted = input_required(reply.result)
+            if wanted is None:
+                return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
+            params = {**params, **await gather_input(caller, wanted, server)}
+        raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
+
+    async def _forward_stateless(
+        self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
+        binding = _binding(upstream.name, method, params)
+        if "requestState" in params:
+            state = self._states.open(binding, jsonrpc.text(params["requestState"]) or "")
+            if state is None:
+                raise RpcError(
+                    protocol.INVALID_PARAMS,
+                    "requestState is not one this gateway gave for this request, or it has expired.",
+                    "Send the request again without it.",
+                )
+            params["requestState"] = msgspec.Raw(state.encode())
+        _, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
+        wanted = input_required(reply.result) if reply.result is not None else None
+        if wanted is None or "requestState" not in wanted:
+            return _passed(ident, reply)
+        sealed = self._states.seal(binding, bytes(wanted["requestState"]).decode(), STATE_LIFETIME)
+        return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
+
+    async def _forward_parkable(
+        self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow
+    ) -> bytes:
+        """Call a handshake-era server for a stateless client, which is asked for input between results."""
+        binding = _binding(upstream.name, method, params)
+        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        if state is not None:
+            given = jsonrpc.shallow(responses) if responses is not None else {}
+            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given)
+        else:
+            meta = object_of(params.get("_meta")) or {}
+            declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+            outcome = await self.parking.run(
+                caller,
+                features_of(jsonrpc.value(declared) if declared is not None else None),
+                binding,
+                lambda site: upstream.request(caller.era, method, params, site=site),
+            )
+        if isinstance(outcome, bytes):
+            return jsonrpc.result(ident, outcome)
+        connection, reply = outcome
         assert connection.peer is not None
-        if connection.peer.era is caller.era:
-            return jsonrpc.result(ident, reply.result)
-        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
+        if reply.result is None or connection.peer.era is caller.era:
+            return _passed(ident, reply)
+        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, upstream.name))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -311,6 +404,19 @@ def _mirrored(caller: Caller, definition: bytes, params: Shallow) -> bytes:
     if caller.headers is not None:
         check_headers(found, params, caller.headers)
     return param_headers(found, params)
+
+
+def _binding(server: str, method: str, params: Shallow) -> str:
+    """What a handle is bound to: the request it may come back with."""
+    name = jsonrpc.text(params.get(_NAMES.get(method, ""))) or ""
+    return f"{server}\0{method}\0{name}"
+
+
+def _passed(ident: Raw, reply: Reply) -> bytes:
+    """A server's answer, as it is."""
+    if reply.result is not None:
+        return jsonrpc.result(ident, reply.result)
+    return jsonrpc.error(ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."})
 
 
 def capabilities(era: Era) -> dict[str, Any]:

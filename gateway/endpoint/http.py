@@ -26,7 +26,7 @@ from gateway.endpoint.stream import (
 from gateway.errors import GatewayError, RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallCancelled
+from gateway.upstream.base import CallCancelled, error_code
 
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a quiet stream, so that nothing on the way closes it."""
@@ -158,7 +158,7 @@ class HttpEndpoint:
         method = jsonrpc.text(message.get("method"))
         if method is None:
             if "result" in message or "error" in message:
-                self._session(headers)
+                self._dispatcher.response(self._session(headers), message)
                 await _plain(send, 202, b"")
                 return
             raise RpcError(protocol.INVALID_REQUEST, "The message has no method.")
@@ -229,6 +229,7 @@ class HttpEndpoint:
             return jsonrpc.error(None, error.to_error())
         if method is None:
             if "result" in message or "error" in message:
+                self._dispatcher.response(session, message)
                 return None
             return jsonrpc.error(ident, {"code": protocol.INVALID_REQUEST, "message": "There is no method."})
         if ident is None:
@@ -265,6 +266,7 @@ class HttpEndpoint:
             caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level, headers)
             watch = DisconnectWatch(receive, caller)
             answer = await self._dispatcher.handle(caller, method, ident, message)
+            status = _answer_status(answer)
         except CallCancelled:
             await stream.close()
             return  # the client closed the stream; there is nobody to answer
@@ -366,6 +368,14 @@ def _ident(message: Shallow) -> Raw | None:
         return jsonrpc.request_id(message) if "method" in message else None
     except RpcError:
         return None
+
+
+def _answer_status(answer: bytes) -> int:
+    """The HTTP status of an answer: 400 for the errors that 2026-07-28 gives that status."""
+    if b'"error"' not in answer[:256]:
+        return 200
+    message = jsonrpc.shallow(answer)
+    return 400 if "error" in message and error_code(message["error"]) in protocol.MODERN_ERRORS else 200
 
 
 async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -139,6 +139,8 @@ class StreamClient:
             method = jsonrpc.text(message.get("method"))
             if method is None:
                 if "result" in message or "error" in message:
+                    if self._session is not None:
+                        self._dispatcher.response(self._session, message)
                     return
                 raise RpcError(protocol.INVALID_REQUEST, "The message has no method.")
             if ident is None:

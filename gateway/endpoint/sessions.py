@@ -16,7 +16,8 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError
-from gateway.upstream.base import CallSite
+from gateway.jsonrpc import Shallow
+from gateway.upstream.base import CallSite, Respond
 
 LIFETIME: Final = 30 * 24 * 3600.0
 """Seconds a session id is good for."""
@@ -35,6 +36,7 @@ class SessionFacts(msgspec.Struct, array_like=True, frozen=True):
     version: str
     issued: int
     client: str
+    features: tuple[str, ...] = ()
 
 
 class Outbox:
@@ -83,12 +85,15 @@ class Outbox:
 class Session:
     """One handshake-era client, over HTTP or over a stream.
 
-    :param version: the negotiated protocol revision.
+    :param facts: what its id says; ``features`` are what the client can be asked for.
     """
 
     __slots__ = (
+        "_asks",
+        "_next_ask",
         "calls",
         "client",
+        "features",
         "ident",
         "issued",
         "log_level",
@@ -98,12 +103,15 @@ class Session:
         "version",
     )
 
-    def __init__(self, ident: str, token: str, issued: float, version: str, client: str = "") -> None:
-        self.ident = ident
+    def __init__(self, facts: SessionFacts, token: str) -> None:
+        self.ident = facts.ident
         self.token = token
-        self.issued = issued
-        self.version = version
-        self.client = client
+        self.issued = facts.issued
+        self.version = facts.version
+        self.client = facts.client
+        self.features = facts.features
+        self._asks: dict[bytes, Respond] = {}
+        self._next_ask = 0
         self.log_level = 0
         self.calls: dict[bytes, CallSite] = {}
         self.outboxes: list[Outbox] = []
@@ -134,6 +142,23 @@ class Session:
         site = self.calls.get(ident)
         if site is not None:
             site.cancel(reason)
+
+    def ask(self, respond: Respond) -> bytes:
+        """The id for a request to this client, whose response goes to ``respond``."""
+        self._next_ask += 1
+        key = b'"ty-%d"' % self._next_ask
+        self._asks[key] = respond
+        return key
+
+    def withdraw(self, key: bytes) -> None:
+        """Nobody waits for the response to this request any more."""
+        self._asks.pop(key, None)
+
+    def responded(self, message: Shallow) -> None:
+        """A response of the client's; one that nobody waits for is ignored."""
+        respond = self._asks.pop(bytes(message["id"]), None) if "id" in message else None
+        if respond is not None:
+            respond(message)
 
     def tell(self, message: bytes) -> None:
         """Send a notice over one of the client's streams, if it has any open."""
@@ -174,12 +199,12 @@ class Sessions:
     def __iter__(self) -> Any:
         return iter(list(self._live.values()))
 
-    def open(self, version: str, client: str) -> Session:
+    def open(self, version: str, client: str, features: tuple[str, ...] = ()) -> Session:
         """A new session; its ``token`` is the id for the client (visible ASCII, under 1 KiB)."""
-        facts = SessionFacts(secrets.token_urlsafe(12), version, int(self._clock()), client[:80])
+        facts = SessionFacts(secrets.token_urlsafe(12), version, int(self._clock()), client[:80], features)
         body = jsonrpc.encode(facts)
         token = _b64(body) + "." + _b64(self._seal(body))
-        session = Session(facts.ident, token, facts.issued, version, facts.client)
+        session = Session(facts, token)
         self._keep(session)
         return session
 
@@ -198,7 +223,7 @@ class Sessions:
             return None
         if facts is None or facts.ident in self._ended or self._clock() - facts.issued > LIFETIME:
             return None
-        session = Session(facts.ident, token, facts.issued, facts.version, facts.client)
+        session = Session(facts, token)
         self._keep(session)
         return session
 

@@ -81,7 +81,7 @@ def _check_headers(
 
 def _header(headers: dict[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
-    return value.decode("latin-1") if value is not None else None
+    return value.decode("latin-1").strip(" \t") if value is not None else None  # RFC 9110, 5.5
 
 
 def unsupported_version(version: str) -> RpcError:

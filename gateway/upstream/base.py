@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.bridge import features
 from gateway.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
@@ -51,17 +52,35 @@ class Peer:
         return node is not False and node is not None
 
 
+Respond: TypeAlias = Callable[[Shallow], None]
+Withdraw: TypeAlias = Callable[[], None]
+
+
 class CallSite:
     """The caller's end of one request: takes what the server sends meanwhile, and can give up."""
 
-    __slots__ = ("_cancelled", "_pending")
+    __slots__ = ("_cancelled", "_onward", "_pending")
 
     def __init__(self) -> None:
         self._pending: PendingCall | None = None
+        self._onward: CallSite | None = None
         self._cancelled: str | None = None
+
+    @property
+    def client(self) -> object:
+        """Who calls: calls of one client share a back-channel."""
+        return self
 
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""
+
+    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+        """Put a request of the server's to the client. Must not block or raise.
+
+        :param respond: takes the client's response message, once, unless withdrawn before.
+        :returns: how to withdraw it, or None where this client cannot be asked for such a thing.
+        """
+        return None
 
     def attach(self, pending: PendingCall) -> None:
         """The request is on its way."""
@@ -69,9 +88,17 @@ class CallSite:
         if self._cancelled is not None:
             pending.fail(CallCancelled(self._cancelled))
 
+    def forward_cancel(self, site: CallSite) -> None:
+        """Giving this call up gives up the call at ``site``, which is made on its behalf."""
+        self._onward = site
+        if self._cancelled is not None:
+            site.cancel(self._cancelled)
+
     def cancel(self, reason: str) -> None:
         """Give up: the wait ends with CallCancelled and the server is told."""
         self._cancelled = reason
+        if self._onward is not None:
+            self._onward.cancel(reason)
         if self._pending is not None:
             self._pending.fail(CallCancelled(reason))
 
@@ -83,10 +110,14 @@ class CallCancelled(UpstreamError):
     retriable = False
 
 
+class WrongEraError(UpstreamProtocolError):
+    """The server does not speak the era it was asked in."""
+
+
 class PendingCall:
     """One request in flight: its future, its time limit, and its caller."""
 
-    __slots__ = ("_limit", "_timeout", "_timer", "_what", "future", "ident", "site", "token")
+    __slots__ = ("_asked", "_limit", "_timeout", "_timer", "_what", "future", "ident", "site", "token")
 
     def __init__(
         self, ident: int, timeout: float, site: CallSite | None, token: Raw | None, what: str
@@ -99,6 +130,7 @@ class PendingCall:
         self._timeout = timeout
         self._limit = loop.time() + max(timeout, MAX_CALL_SECONDS)
         self._what = what
+        self._asked = 0
         self._timer = loop.call_later(timeout, self._expire)
         if site is not None:
             site.attach(self)
@@ -132,6 +164,24 @@ class PendingCall:
             self._extend()
         if self.site is not None:
             self.site.notify(message)
+
+    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+        """Put a request of the server's to the caller; the clock stands still until it is answered."""
+        if self.site is None:
+            return None
+
+        def answered(answer: Shallow) -> None:
+            self._asked -= 1
+            if not self._asked and not self.future.done():
+                self._extend()
+            respond(answer)
+
+        withdraw = self.site.ask(message, answered)
+        if withdraw is not None:
+            self._asked += 1
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(self._limit, self._expire)
+        return withdraw
 
     def _extend(self) -> None:
         loop = asyncio.get_running_loop()
@@ -170,6 +220,7 @@ class Connection(ABC):
         self._on_message = on_message
         self._on_lost = on_lost
         self._next_id = 0
+        self._asked: dict[bytes, Withdraw] = {}
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -199,6 +250,46 @@ class Connection(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End the connection and everything it owns, within seconds. Never raises."""
+
+    def serve(self, message: Shallow, calls: Collection[PendingCall], send: Callable[[bytes], None]) -> None:
+        """Serve a request the server sends us.
+
+        It is put to the client on whose behalf the server works: the one whose call it came with, or
+        the only one with calls in flight. Where that cannot be told, it is refused.
+
+        :param calls: the calls it may belong to.
+        :param send: sends the response to the server; called at once or later, once.
+        """
+        ident, method = message["id"], jsonrpc.text(message.get("method"))
+        if method == "ping":
+            send(jsonrpc.result(ident, b"{}"))
+            return
+        why = f"{method} cannot be put to a client: this client declared no such capability."
+        if method in features.METHODS:
+            clients = {call.site.client: call for call in calls if call.site is not None}
+            if len(clients) == 1:
+                key = bytes(ident)
+
+                def respond(answer: Shallow) -> None:
+                    self._asked.pop(key, None)
+                    send(jsonrpc.encode({**answer, "jsonrpc": "2.0", "id": ident}))
+
+                withdraw = next(iter(clients.values())).ask(message, respond)
+                if withdraw is not None:
+                    self._asked[key] = withdraw
+                    return
+                why = f"The client that calls cannot be asked for {method}: it declared no such capability."
+            elif clients:
+                why = f"{method} cannot be put to a client: calls of {len(clients)} clients are in flight."
+        send(jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why}))
+
+    def withdraw(self, message: Shallow) -> None:
+        """The server gave up a request it sent us (``notifications/cancelled``)."""
+        params = object_of(message.get("params")) or {}
+        if "requestId" in params:
+            withdraw = self._asked.pop(bytes(params["requestId"]), None)
+            if withdraw is not None:
+                withdraw()
 
     def new_id(self) -> int:
         """An id no request of this connection had before."""
@@ -248,10 +339,10 @@ def stateless_meta() -> Mapping[str, Raw]:
 
 
 def initialize_params(version: str = protocol.LATEST_HANDSHAKE) -> Shallow:
-    """Params of our ``initialize``: no client capabilities, as callers share the connection."""
+    """Params of our ``initialize``; the gateway answers for callers that lack a capability."""
     return {
         "protocolVersion": jsonrpc.raw(version),
-        "capabilities": msgspec.Raw(b"{}"),
+        "capabilities": jsonrpc.raw(features.DECLARED),
         "clientInfo": jsonrpc.raw(client_info()),
     }
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -16,11 +16,10 @@ from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, Upstr
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
 from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply, WrongEraError
 from gateway.upstream.eventstream import EventStream
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
 from gateway.upstream.mirror import header_value
-from gateway.upstream.stdio import answer_server_request
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -31,16 +30,14 @@ DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
 """Messages to a server that no caller waits for: how many at a time, and seconds for each."""
+Aside: TypeAlias = Callable[[Shallow, PendingCall | None], None]
+"""Takes a message that answers nothing, with the call whose response it came in."""
 LISTEN_RETRY: Final = (1.0, 60.0)
 """Shortest and longest pause before a dropped notification stream is opened again."""
 
 
 class NotStreamableError(UpstreamProtocolError):
     """The URL does not speak streamable HTTP (400, 404 or 405 with no modern error): try HTTP+SSE."""
-
-
-class WrongEraError(UpstreamProtocolError):
-    """The server does not speak the era it was asked in."""
 
 
 class SessionLostError(UpstreamUnavailable):
@@ -86,7 +83,7 @@ class PostExchange(Exchange):
         "status",
     )
 
-    def __init__(self, call: PendingCall | None, on_message: Callable[[Shallow], None]) -> None:
+    def __init__(self, call: PendingCall | None, on_message: Aside) -> None:
         self.call = call
         self.on_message = on_message
         self.status = 0
@@ -149,7 +146,7 @@ class PostExchange(Exchange):
         elif self.call is not None and "id" not in message and jsonrpc.text(message["method"]) in _OF_A_CALL:
             self.call.notify(message)
         else:
-            self.on_message(message)
+            self.on_message(message, self.call)
 
     def _is_answer(self, message: Shallow) -> bool:
         """A result must name our request; an error may be unable to."""
@@ -221,6 +218,7 @@ class HttpUpstream(Connection):
         self._session: str | None = None
         self._listening: asyncio.Task[None] | None = None
         self._aside: set[asyncio.Task[None]] = set()
+        self._calls: set[PendingCall] = set()
         self._closed = False
         self._head = b""
         self._set_head({})
@@ -291,7 +289,7 @@ class HttpUpstream(Connection):
         """The opening request: follows redirects of the same origin, reports status and reply."""
         for _ in range(4):
             call = PendingCall(self.new_id(), 60.0, None, None, f"{method} on server '{self.server}'")
-            exchange = PostExchange(call, self._on_message)
+            exchange = PostExchange(call, self._on_server_message)
             try:
                 await self._send(exchange, jsonrpc.request(call.ident, method, jsonrpc.encode(params)), extra)
                 return exchange, await call.wait()
@@ -343,6 +341,7 @@ class HttpUpstream(Connection):
         session = self._session
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
         exchange = PostExchange(call, self._on_server_message)
+        self._calls.add(call)
         try:
             await self._send(exchange, jsonrpc.request(ident, method, data), headers)
             reply = await call.wait()
@@ -356,6 +355,7 @@ class HttpUpstream(Connection):
             raise
         finally:
             call.settle()
+            self._calls.discard(call)
         if not exchange.complete and exchange.connection is not None:
             exchange.connection.end_within(DRAIN)
         if exchange.status == 404 and session is not None and reply.error is not None:
@@ -388,7 +388,7 @@ class HttpUpstream(Connection):
     async def _deliver(self, verb: bytes, body: bytes, timeout: float) -> None:
         """Send what has no answer but a status. Raises UpstreamError."""
         call = PendingCall(0, timeout, None, None, f"A message to server '{self.server}'")
-        exchange = _NotifyExchange(call, self._on_message)
+        exchange = _NotifyExchange(call, self._on_server_message)
         try:
             await self._send(exchange, body, verb=verb)
             await call.wait()
@@ -412,12 +412,14 @@ class HttpUpstream(Connection):
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 
-    def _on_server_message(self, message: Shallow) -> None:
-        ident = message.get("id")
-        if ident is None:
+    def _on_server_message(self, message: Shallow, call: PendingCall | None) -> None:
+        if "id" in message:  # the answer to the server's request is a POST of its own
+            known = call is not None and call.site is not None
+            self.serve(message, [call] if known and call is not None else self._calls, self._post_aside)
+        elif jsonrpc.text(message["method"]) == "notifications/cancelled":
+            self.withdraw(message)
+        else:
             self._on_message(message)
-        else:  # the answer to the server's request is a POST of its own
-            self._post_aside(answer_server_request(jsonrpc.text(message["method"]), ident))
 
     async def _listen(self) -> None:
         """Keep the stream open on which the server tells of changes, with back-off."""
@@ -507,7 +509,7 @@ class _ListenExchange(PostExchange):
     def message(self, message: Shallow) -> None:
         self.lively = True
         if "method" in message:
-            self.on_message(message)
+            self.on_message(message, None)
         elif self.call is not None:
             self.call.answer(message)
 

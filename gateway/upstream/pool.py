@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from gateway.errors import UpstreamUnavailable
+from gateway import jsonrpc, protocol
+from gateway.errors import UpstreamError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
 from gateway.policy.approval import child_environment, find_executable
 from gateway.protocol import Era
-from gateway.upstream.base import Connection
-from gateway.upstream.http import HttpUpstream, NotStreamableError, WrongEraError
+from gateway.upstream.base import Connection, WrongEraError, error_code, stateless_meta
+from gateway.upstream.http import HttpUpstream, NotStreamableError
 from gateway.upstream.http1 import HttpPool
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.sse import SseUpstream
 from gateway.upstream.stdio import StdioConnection
 from registry.model import ServerSpec, Transport
+
+PROBE_TIMEOUT: Final = 5.0
 
 
 class PoolKey(NamedTuple):
@@ -57,13 +60,15 @@ class Connector:
         timeout: float,
         on_message: Callable[[Shallow], None],
         on_lost: Callable[[Connection, str], None],
+        existing: Connection | None = None,
     ) -> Connection:
         """A connection in the wanted era, or in the other one where the server does not speak it.
 
-        Raises UpstreamError.
+        :param existing: a live connection, returned where the server has no better one to offer.
+        :raises UpstreamError: none could be opened.
         """
         if self.spec.transport is Transport.STDIO:
-            return await self._open(self._stdio, timeout, on_message, on_lost)
+            return await self._open_stdio(want, timeout, on_message, on_lost, existing)
         if self._legacy_sse:
             return await self._open(self._sse, timeout, on_message, on_lost)
         other = Era.STATELESS if want is Era.HANDSHAKE else Era.HANDSHAKE
@@ -87,6 +92,30 @@ class Connector:
             f"Server '{self.spec.name}' accepts no protocol version that we speak.", "Update the server."
         )
 
+    async def _open_stdio(
+        self,
+        want: Era,
+        timeout: float,
+        on_message: Callable[[Shallow], None],
+        on_lost: Callable[[Connection, str], None],
+        existing: Connection | None,
+    ) -> Connection:
+        """One process per era: a server speaks on its stdin what its first message was in."""
+        if existing is not None and (want in self._refused or await _speaks_one_era(existing)):
+            self._refused.add(want)
+            return existing
+        first = Era.HANDSHAKE if want in self._refused else want
+        try:
+            connection = await self._open(self._stdio(first), timeout, on_message, on_lost)
+        except WrongEraError:
+            self._refused.add(want)
+            if existing is not None:
+                return existing
+            connection = await self._open(self._stdio(Era.HANDSHAKE), timeout, on_message, on_lost)
+        if connection.peer is not None and connection.peer.era is not want:
+            self._refused.add(want)
+        return connection
+
     async def _open(
         self,
         make: Callable[[Callable[[Shallow], None], Callable[[str], None]], Connection],
@@ -98,10 +127,10 @@ class Connector:
         await connection.open(timeout)
         return connection
 
-    def _stdio(self, on_message: Callable[[Shallow], None], on_lost: Callable[[str], None]) -> Connection:
-        assert self.spec.command is not None
-        return StdioConnection(
+    def _stdio(self, era: Era) -> Callable[[Callable[[Shallow], None], Callable[[str], None]], Connection]:
+        return lambda on_message, on_lost: StdioConnection(
             self.spec.name,
+            era,
             [find_executable(self.spec, self._environ), *self.spec.args],  # what runs is what was approved
             child_environment(self.spec, self._environ),
             self.spec.cwd,
@@ -128,3 +157,20 @@ class Connector:
         """Drop what is pooled; the connections themselves are closed by their owner."""
         if self._pool is not None:
             self._pool.close()
+
+
+async def _speaks_one_era(connection: Connection) -> bool:
+    """Whether a running handshake-era server certainly has no other era to offer.
+
+    Asked for ``server/discover``, which every 2026-07-28 server implements, it says that it does not
+    know the method. Anything else is worth a process of its own to find out.
+    """
+    assert connection.peer is not None
+    if connection.peer.era is Era.STATELESS:
+        return True
+    try:
+        params: Shallow = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
+        reply = await connection.request("server/discover", params, timeout=PROBE_TIMEOUT)
+    except UpstreamError:
+        return True
+    return error_code(reply.error) == protocol.METHOD_NOT_FOUND

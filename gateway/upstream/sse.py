@@ -15,7 +15,6 @@ from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, Pendi
 from gateway.upstream.eventstream import EventStream
 from gateway.upstream.http import ASIDE, NeedsLoginError, _NotifyExchange, request_head, target
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
-from gateway.upstream.stdio import answer_server_request
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -117,7 +116,9 @@ class SseUpstream(Connection):
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self._post_quietly(answer_server_request(method, ident))
+            self.serve(message, self._pending.values(), self._post_quietly)
+        elif method == "notifications/cancelled":
+            self.withdraw(message)
         elif method == "notifications/progress":
             for call in self._pending.values():
                 if call.token is not None and _names_token(message, call.ident):
@@ -175,7 +176,7 @@ class SseUpstream(Connection):
 
     async def _post(self, body: bytes) -> None:
         posted = PendingCall(0, 30.0, None, None, f"a message to server '{self.server}'")
-        exchange = _NotifyExchange(posted, self._on_message)
+        exchange = _NotifyExchange(posted, lambda message, call: self._message(message))
         try:
             connection = self._pool.try_acquire() or await self._pool.acquire()
             exchange.connection = connection

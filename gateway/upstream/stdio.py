@@ -13,9 +13,10 @@ from typing import Final, cast
 
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
-from gateway.jsonrpc import Raw, Shallow
+from gateway.jsonrpc import Shallow
+from gateway.protocol import Era
 from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply, WrongEraError
 from gateway.upstream.lifeline import MARKER, Lifeline
 from gateway.upstream.serverlog import LINE, ServerLog
 
@@ -42,6 +43,7 @@ class StdioConnection(Connection):
     def __init__(
         self,
         server: str,
+        era: Era,
         argv: list[str],
         env: Mapping[str, str],
         cwd: str | None,
@@ -51,6 +53,7 @@ class StdioConnection(Connection):
         on_lost: Callable[[str], None],
     ) -> None:
         super().__init__(server, on_message, on_lost)
+        self._era = era
         self._argv, self._env, self._cwd = argv, env, cwd
         self._lifeline = lifeline
         self._log = server_log
@@ -111,22 +114,25 @@ class StdioConnection(Connection):
         # `initialize` first, although the specification suggests probing with server/discover: nearly
         # every server of today knows it, some old ones never answer an unknown first request, and a
         # 2026-07-28 server must refuse it with an error, which settles its era at once.
-        reply = await self.request("initialize", base.initialize_params(), timeout=timeout)
-        if reply.result is not None:
-            peer = base.peer_from_initialize(self.server, reply)
-            await self.notify("notifications/initialized")
-            return peer
-        refusal = reply.error
-        discover = await self.request(
-            "server/discover", {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}, timeout=timeout
-        )
+        refusal = None
+        if self._era is Era.HANDSHAKE:
+            reply = await self.request("initialize", base.initialize_params(), timeout=timeout)
+            if reply.result is not None:
+                peer = base.peer_from_initialize(self.server, reply)
+                await self.notify("notifications/initialized")
+                return peer
+            refusal = reply.error
+        params = {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}
+        discover = await self.request("server/discover", params, timeout=timeout)
         found = base.peer_from_discover(self.server, discover)
-        if found is None:
-            raise UpstreamProtocolError(
-                f"Server '{self.server}' refused the handshake: {base.describe(refusal)}.",
-                "Check the server's log and its version.",
-            )
-        return found
+        if found is not None:
+            return found
+        if refusal is None:
+            raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
+        raise UpstreamProtocolError(
+            f"Server '{self.server}' refused the handshake: {base.describe(refusal)}.",
+            "Check the server's log and its version.",
+        )
 
     async def request(
         self,
@@ -216,7 +222,10 @@ class StdioConnection(Connection):
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self._write_quietly(answer_server_request(method, ident))
+            self.serve(message, self._pending.values(), self._write_quietly)
+            return
+        if method == "notifications/cancelled":
+            self.withdraw(message)
             return
         if method == "notifications/progress":
             params = base.object_of(message.get("params")) or {}
@@ -300,19 +309,6 @@ def _signal_group(pid: int, number: int) -> None:
             os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         pass  # the group is gone already
-
-
-def answer_server_request(method: str | None, ident: Raw) -> bytes:
-    """The answer to a request a server sends us: we declare no client capabilities, so only ping."""
-    if method == "ping":
-        return jsonrpc.result(ident, b"{}")
-    return jsonrpc.error(
-        ident,
-        {
-            "code": protocol.METHOD_NOT_FOUND,
-            "message": f"{method} is not available: this client declared no such capability.",
-        },
-    )
 
 
 class _ChildProtocol(asyncio.SubprocessProtocol):

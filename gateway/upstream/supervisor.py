@@ -7,7 +7,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -140,8 +140,11 @@ class Upstream:
         timeout: float | None = None,
         site: CallSite | None = None,
         headers: bytes = b"",
+        said: Callable[[], Shallow] | None = None,
     ) -> tuple[Connection, Reply]:
         """Send a request over a connection in the wanted era, starting the server where needed.
+
+        :param said: for a server of the stateless era, what its ``_meta`` should say of the caller.
 
         Returns the connection that answered, as its era may be the other one, and the reply.
         Raises UpstreamError.
@@ -160,7 +163,9 @@ class Upstream:
                     )
                     assert connection.peer is not None
                     fields = (
-                        params if connection.peer.era is want else params_for(connection.peer.era, params)
+                        params
+                        if connection.peer.era is want
+                        else params_for(connection.peer.era, params, said() if said else {})
                     )
                     try:
                         reply = await connection.request(
@@ -191,6 +196,12 @@ class Upstream:
                 self._tasks.start_soon(self.check_health, True, name=f"check {self.name}")
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
+
+    async def era(self, want: Era, timeout: float | None = None) -> Era:
+        """The era calls of this era will be spoken in; starts the server where needed."""
+        connection = self._connections.get(PoolKey(want)) or await self.connect(want, timeout or self.timeout)
+        assert connection.peer is not None
+        return connection.peer.era
 
     async def _started(self, want: Era, timeout: float, params: Shallow, site: CallSite | None) -> Connection:
         """A live connection; a caller that asked for progress hears once a second that it is waited for."""
@@ -252,10 +263,15 @@ class Upstream:
                 # A program may have been replaced since it was approved: each start is checked anew.
                 self._connector = await self._owner.connector(self.server)
             connection = await self._connector.open(
-                key.era, START_TIMEOUT, lambda message: self._owner.on_message(self, message), self._lost
+                key.era,
+                START_TIMEOUT,
+                lambda message: self._owner.on_message(self, message),
+                self._lost,
+                next(iter(self._connections.values()), None),
             )
         except GatewayError as error:
-            self._failed(error)
+            if not self._connections:
+                self._failed(error)
             future.set_exception(error)
             return
         except BaseException as error:
@@ -278,9 +294,6 @@ class Upstream:
         first = not self._connections
         self._connections[key] = connection
         self._connections.setdefault(PoolKey(connection.peer.era), connection)
-        if isinstance(connection, StdioConnection):  # one process serves every era
-            for era in Era:
-                self._connections[PoolKey(era)] = connection
         self.state, self.error = State.READY, None
         self._ready_at = self._used_at = time.monotonic()
         self._unanswered = 0

@@ -1,0 +1,186 @@
+"""Calls of stateless clients to handshake-era servers, parked while the client is asked for input.
+
+The server sends a request in the course of a call; the client can only be told in the call's result.
+So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
+its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip Requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway import jsonrpc, protocol
+from gateway.bridge.features import wanted_feature
+from gateway.bridge.seal import Sealer
+from gateway.errors import RpcError
+from gateway.jsonrpc import Raw, Shallow
+from gateway.upstream.base import CallSite, Connection, Reply, Respond, Withdraw, object_of
+
+LIFETIME: Final = 600.0
+"""Seconds a parked call waits for its client."""
+MAX_PARKED: Final = 1000
+
+Call = Coroutine[Any, Any, tuple[Connection, Reply]]
+
+
+class ParkedLost(RpcError):
+    """The handle is genuine, but its call is gone: answered, expired, or lost with a restart."""
+
+    kind = "parked_call_lost"
+    retriable = True
+
+
+class ParkingSite(CallSite):
+    """The call site of a call that may outlive the request it came with.
+
+    :param features: what the client can be asked for.
+    """
+
+    def __init__(self, caller: CallSite, features: tuple[str, ...]) -> None:
+        super().__init__()
+        self.caller = caller
+        self.features = features
+        self.asked: dict[str, tuple[Shallow, Respond]] = {}
+        self.changed = asyncio.Event()
+        self._next = 0
+
+    def notify(self, message: Shallow) -> None:
+        self.caller.notify(message)
+
+    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+        method = jsonrpc.text(message.get("method")) or ""
+        if wanted_feature(method, object_of(message.get("params")) or {}) not in self.features:
+            return None
+        self._next += 1
+        key = f"{method.partition('/')[0]}-{self._next}"
+        self.asked[key] = (message, respond)
+        self.changed.set()
+
+        def withdraw() -> None:
+            self.asked.pop(key, None)
+
+        return withdraw
+
+
+@dataclass(slots=True, eq=False)
+class _Parked:
+    task: asyncio.Task[tuple[Connection, Reply]]
+    site: ParkingSite
+    binding: str
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+class Parking:
+    """Starts calls that may have to be parked, and resumes those that were."""
+
+    def __init__(self, key: bytes) -> None:
+        self._sealer = Sealer("parked", key)
+        self._parked: dict[str, _Parked] = {}
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    async def run(
+        self,
+        caller: CallSite,
+        features: tuple[str, ...],
+        binding: str,
+        start: Callable[[ParkingSite], Call],
+    ) -> tuple[Connection, Reply] | bytes:
+        """Make a call: its outcome, or an ``input_required`` result (JSON) when it was parked."""
+        site = ParkingSite(caller, features)
+        caller.forward_cancel(site)
+        parked = _Parked(asyncio.create_task(start(site)), site, binding)
+        return await self._outcome(parked)
+
+    async def resume(
+        self, caller: CallSite, binding: str, handle: str, responses: Mapping[str, Raw]
+    ) -> tuple[Connection, Reply] | bytes:
+        """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here."""
+        ident = self._sealer.open(binding, handle)
+        if ident is None:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "requestState is not one this gateway gave for this request, or it has expired.",
+                "Send the request again without it.",
+            )
+        parked = self._parked.pop(ident, None)
+        if parked is None:
+            raise ParkedLost(
+                protocol.INTERNAL_ERROR,
+                "The call that waited for this input is gone.",
+                "Send the request again without requestState.",
+                type=ParkedLost.kind,
+                retriable=True,
+            )
+        if parked.timer is not None:
+            parked.timer.cancel()
+        parked.site.caller = caller
+        caller.forward_cancel(parked.site)
+        for key, response in responses.items():
+            asked = parked.site.asked.pop(key, None)
+            if asked is not None:
+                asked[1]({"result": response})
+        return await self._outcome(parked)
+
+    async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
+        site, task = parked.site, parked.task
+        try:
+            while True:
+                if task.done():
+                    return task.result()
+                if site.asked:
+                    return self._park(parked)
+                site.changed.clear()
+                waiter = asyncio.create_task(site.changed.wait())
+                try:
+                    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiter.cancel()
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    def _park(self, parked: _Parked) -> bytes:
+        if len(self._parked) >= MAX_PARKED:
+            parked.site.cancel("too many calls wait for input")
+            parked.task.add_done_callback(_seen)
+            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
+        ident = secrets.token_urlsafe(12)
+        self._parked[ident] = parked
+        parked.timer = asyncio.get_running_loop().call_later(LIFETIME, self._expire, ident)
+        requests = {
+            key: {name: value for name, value in message.items() if name in ("method", "params")}
+            for key, (message, _) in parked.site.asked.items()
+        }
+        return jsonrpc.encode(
+            {
+                "resultType": "input_required",
+                "inputRequests": requests,
+                "requestState": self._sealer.seal(parked.binding, ident, LIFETIME),
+            }
+        )
+
+    def _expire(self, ident: str) -> None:
+        parked = self._parked.pop(ident, None)
+        if parked is not None:
+            parked.task.add_done_callback(_seen)
+            parked.site.cancel("the client did not give the input in time")
+
+    async def close(self) -> None:
+        """Give up every parked call."""
+        parked, self._parked = list(self._parked.values()), {}
+        for one in parked:
+            if one.timer is not None:
+                one.timer.cancel()
+            one.task.cancel()
+        await asyncio.gather(*(one.task for one in parked), return_exceptions=True)
+
+
+def _seen(task: asyncio.Task[tuple[Connection, Reply]]) -> None:
+    if not task.cancelled():
+        task.exception()  # nobody waits for it any more
