@@ -17,6 +17,7 @@ class EventStream:
     """
 
     __slots__ = (
+        "_after_cr",
         "_buffer",
         "_data",
         "_event",
@@ -33,6 +34,7 @@ class EventStream:
         self._limit = limit
         self._buffer = bytearray()
         self._scanned = 0
+        self._after_cr = False
         self._data: list[bytes] = []
         self._size = 0
         self._event = b""
@@ -41,18 +43,19 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream. Raises OverflowError past the limit."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[0] == 10:  # the second half of a CR LF
+                chunk = chunk[1:]
         buffer = self._buffer
         buffer += chunk
         start = 0
         while (match := _EOL.search(buffer, max(start, self._scanned))) is not None:
             end = match.end()
-            if end == len(buffer) and buffer[-1] == 13:  # CR: an LF may follow in the next chunk
-                self._scanned = match.start()
-                break
+            self._after_cr = end == len(buffer) and buffer[-1] == 13
             self._line(bytes(buffer[start : match.start()]))
             start = self._scanned = end
-        else:
-            self._scanned = len(buffer)
+        self._scanned = len(buffer)
         if start:
             del buffer[:start]
             self._scanned -= start
