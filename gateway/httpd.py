@@ -177,7 +177,8 @@ def listen_tcp(host: str, port: int, *, fall_back: bool = False) -> socket.socke
     :raises StateError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP: the standard event loop sets TCP_NODELAY only on connections of which it knows that.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

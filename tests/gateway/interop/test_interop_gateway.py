@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +18,8 @@ from typing import Any
 
 import pytest
 from yard import WAIT, Yard, raw_client, raw_stdio, serving, until
+
+from gateway.httpd import listen_tcp
 
 ODD = (
     '{"content":[{"type":"text","text":"\\u00e9 \\/ é 🌍","com.example/colour":1e400}],'
@@ -231,6 +236,23 @@ def test_a_gateway_ends_within_five_seconds_and_leaves_no_process(tmp_path: Path
         assert time.monotonic() - started < 5
     for pid in pids:
         until(f"the end of {pid}", lambda pid=pid: True if gone(pid) else None)
+
+
+@pytest.mark.anyio
+async def test_answers_are_not_held_back_on_any_event_loop() -> None:
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with contextlib.closing(listen_tcp("127.0.0.1", 0)) as listener:
+        async with await asyncio.start_server(connected, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            async with asyncio.timeout(WAIT):
+                assert await accepted
+            writer.close()
 
 
 def gone(pid: int) -> bool:
