@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -22,9 +22,11 @@ Shallow: TypeAlias = dict[str, msgspec.Raw]
 
 MAX_DEPTH: Final = 128
 """Nesting that a message may have; deeper ones are refused before anything walks them."""
+MAX_BATCH: Final = 100
+"""Messages one batch may have."""
 
 _shallow = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_batch = msgspec.json.Decoder(list[msgspec.Raw])
+_batch = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_BATCH)])
 _value = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
@@ -102,8 +104,8 @@ def parse(data: bytes) -> Shallow | list[Shallow]:
     except msgspec.ValidationError:
         raise RpcError(
             protocol.INVALID_REQUEST,
-            "The message is not a JSON object.",
-            "Send a JSON-RPC 2.0 request object.",
+            "The message is neither a JSON object nor a batch of some.",
+            f"Send a JSON-RPC 2.0 request object, or at most {MAX_BATCH} where batches are allowed.",
         ) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RpcError(protocol.PARSE_ERROR, f"The message is not JSON: {error}.") from None

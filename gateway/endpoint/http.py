@@ -30,7 +30,6 @@ from gateway.upstream.base import CallCancelled, error_code
 
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a quiet stream, so that nothing on the way closes it."""
-MAX_BATCH: Final = 100
 MAX_STREAMS: Final = 8
 """Notification streams one session may have open."""
 
@@ -208,10 +207,6 @@ class HttpEndpoint:
                 protocol.INVALID_REQUEST,
                 f"Protocol {session.version} has no batches.",
                 "Send one message a request.",
-            )
-        if len(messages) > MAX_BATCH:
-            raise RpcError(
-                protocol.INVALID_REQUEST, f"A batch has over {MAX_BATCH} messages.", "Send smaller ones."
             )
         answers = [
             a for a in await asyncio.gather(*(self._one(session, m) for m in messages)) if a is not None

@@ -28,6 +28,7 @@ MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes one message of a client may have."""
 MAX_IN_FLIGHT: Final = 256
 """Requests served at a time for one client; more wait unread."""
+MAX_LISTENS: Final = 256
 _HELLO_TIMEOUT: Final = 10.0
 _IDLE_TAKE: Final = 3600.0
 
@@ -200,14 +201,14 @@ class StreamClient:
             caller = Caller(Era.HANDSHAKE, self._session, self._emit, self._session.log_level)
             return await self._dispatcher.handle(caller, method, ident, message)
         level = check_stateless(None, "", method, message)
-        if method == "subscriptions/listen":
-            return await self._listen(ident, message)
         caller = Caller(Era.STATELESS, None, self._emit, level)
         key = bytes(ident)
         if key in self._stateless:
             raise RpcError(
                 protocol.INVALID_REQUEST, f"A request with id {key.decode()} is still being served."
             )
+        if method == "subscriptions/listen":
+            return await self._listen(ident, message)
         self._stateless[key] = caller
         try:
             return await self._dispatcher.handle(caller, method, ident, message)
@@ -215,6 +216,8 @@ class StreamClient:
             del self._stateless[key]
 
     async def _listen(self, ident: Raw, message: Shallow) -> bytes | None:
+        if len(self._stateless) >= MAX_LISTENS + MAX_IN_FLIGHT:
+            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_LISTENS} subscriptions are open.", "End some.")
         outbox = Outbox()
         site = self._stateless[bytes(ident)] = _ListenSite(outbox)
         self._slots.release()  # a subscription lasts; it must not use up a place

@@ -132,3 +132,10 @@ def test_a_string_is_read_as_it_was_written(text: str) -> None:
 @pytest.mark.parametrize("item", [b"1", b"null", b"{}", b"[]", b"true"])
 def test_what_is_no_string_reads_as_none(item: bytes) -> None:
     assert jsonrpc.text(msgspec.Raw(item)) is None
+
+
+def test_a_batch_of_millions_is_refused_before_its_messages_are_looked_at() -> None:
+    started = time.perf_counter()
+    assert code(b"[" + b"{}," * 3_000_000 + b"{}]") == protocol.INVALID_REQUEST
+    assert time.perf_counter() - started < 5
+    assert len(jsonrpc.parse(b"[" + b'{"a":1},' * 99 + b"{}]")) == 100

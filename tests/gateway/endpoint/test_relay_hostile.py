@@ -135,6 +135,10 @@ async def test_both_eras_share_a_stream_and_leaving_gives_up_what_is_in_flight(t
         await until(lambda: running.upstream().in_flight == 18)
         send(writer, {"jsonrpc": "2.0", "id": "m4", "method": "tools/list", "params": {"_meta": meta()}})
         assert (await receive(reader))["error"]["code"] == -32600  # that id is in flight
+        for taken in ("m5", "sub"):
+            again = {"jsonrpc": "2.0", "id": taken, "method": "subscriptions/listen", "params": listen}
+            send(writer, again)
+            assert (await receive(reader))["error"]["code"] == -32600
         writer.transport.abort()
         await until(lambda: running.pending() == 0)
         assert not running.gateway.notices._listeners
