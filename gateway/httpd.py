@@ -27,8 +27,36 @@ KEEP_ALIVE: Final = 75
 COPY_LIMIT: Final = 64 * 1024
 """Bytes of a body up to which joining it to its head costs less than a second write."""
 MAX_CONNECTIONS: Final = 4096
+DESCRIPTORS: Final = 2 * MAX_CONNECTIONS
+"""File descriptors to ask the system for; connections may use half of what it gives."""
 GRACE: Final = 1
 """Seconds that requests in flight may take when the gateway ends."""
+
+
+_most_connections = MAX_CONNECTIONS
+
+
+def raise_descriptor_limit() -> None:
+    """Use as many file descriptors as the system allows, up to what we can need.
+
+    Systems start programs with 256 or 1024, which clients that only connect would use up; the
+    servers behind us would then be out of reach.
+    """
+    global _most_connections
+    if os.name != "posix":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError) as error:
+            log.info("the limit on open files stays at %d: %s", soft, error)
+    if soft != resource.RLIM_INFINITY:
+        _most_connections = max(16, soft // 2)
 
 
 class CorkedTransport:
@@ -88,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > min(MAX_CONNECTIONS, _most_connections):
             transport.close()
             return
         self.transport = cast(asyncio.Transport, CorkedTransport(transport))

@@ -222,8 +222,9 @@ async def _run(
     sock: socket.socket,
 ) -> None:
     from gateway.admin.control import ControlApi
-    from gateway.httpd import HttpServer, listen_unix
+    from gateway.httpd import HttpServer, listen_unix, raise_descriptor_limit
 
+    raise_descriptor_limit()
     stop = asyncio.Event()
     host, port = sock.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
