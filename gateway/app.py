@@ -29,7 +29,7 @@ from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, Upstre
 from gateway.jsonrpc import Shallow
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
-from gateway.upstream.base import Connection, client_info, describe
+from gateway.upstream.base import Connection, client_info
 from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
@@ -113,6 +113,7 @@ class Gateway:
         self._logs: dict[str, ServerLog] = {}
         self._dirty: dict[Upstream, set[ItemKind]] = {}
         self._to_list_again: set[Upstream] = set()
+        self._told_by: dict[Upstream, Connection] = {}
         self._subscribed: dict[str, str] = {}
         self._listened: Counter[str] = Counter()
         self._log_level: str | None = None
@@ -397,16 +398,14 @@ class Gateway:
         try:
             if self._log_level is not None:
                 await self._send_log_level(upstream, self._log_level)
-            for uri, server in list(self._subscribed.items()):
-                if server == upstream.name:
-                    await self._subscribe_upstream(upstream, uri)
         except GatewayError as error:
             log.debug("restoring the state of server '%s': %s", upstream.name, error)
 
-    def on_message(self, upstream: Upstream, message: Shallow) -> None:
+    def on_message(self, upstream: Upstream, connection: Connection, message: Shallow) -> None:
         """A notification of a server that belongs to no call."""
         method = jsonrpc.text(message.get("method")) or ""
         if method in _CHANGES:
+            self._told_by[upstream] = connection
             waiting = self._dirty.get(upstream)
             if waiting is not None:
                 waiting |= _CHANGES[method]
@@ -430,11 +429,13 @@ class Gateway:
                 await asyncio.sleep(pause)
                 kinds = frozenset(self._dirty[upstream])
                 self._dirty[upstream].clear()
-                for connection in upstream.connections[:1]:
+                connection = self._told_by.get(upstream)
+                if connection in upstream.connections and connection is not None:
                     await self._sync(upstream, connection, kinds)
                 pause = min(2 * pause, longest)
         finally:
             del self._dirty[upstream]
+            self._told_by.pop(upstream, None)
 
     async def _list_again(self, upstream: Upstream, connection: Connection) -> None:
         try:
@@ -533,17 +534,9 @@ class Gateway:
             upstream = self._upstreams.get(server)
             if upstream is None:
                 raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
-            await self._subscribe_upstream(upstream, uri)
+            await upstream.watch(uri)
             self._subscribed[uri] = server
         session.subscriptions.add(uri)
-
-    async def _subscribe_upstream(self, upstream: Upstream, uri: str) -> None:
-        _, reply = await upstream.request(Era.HANDSHAKE, "resources/subscribe", {"uri": jsonrpc.raw(uri)})
-        if reply.result is None:
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                f"Server '{upstream.name}' does not watch {uri}: {describe(reply.error)}.",
-            )
 
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End a subscription; the server is told when nobody else has one."""
@@ -555,7 +548,7 @@ class Gateway:
         if uri in self._subscribed and not wanted:
             upstream = self._upstreams.get(self._subscribed.pop(uri))
             if upstream is not None:
-                await upstream.request(Era.HANDSHAKE, "resources/unsubscribe", {"uri": jsonrpc.raw(uri)})
+                await upstream.unwatch(uri)
 
     async def _watch(self, uris: frozenset[str]) -> None:
         """Have servers tell of updates to what a listener of the stateless era asked for.
@@ -577,7 +570,7 @@ class Gateway:
     async def _try_to_watch(self, upstream: Upstream | None, uri: str) -> None:
         try:
             if upstream is not None:
-                await self._subscribe_upstream(upstream, uri)
+                await upstream.watch(uri)
         except GatewayError as error:
             log.info("updates of %s will not be heard of: %s", uri, error)
 

@@ -260,9 +260,10 @@ class Dispatcher:
         if upstream is None:
             raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
         if caller.era is Era.STATELESS:
-            if method in _MAY_ASK and await upstream.era(caller.era) is Era.HANDSHAKE:
+            if await upstream.era(caller.era) is Era.STATELESS:
+                return await self._forward_stateless(caller, ident, upstream, method, params, headers)
+            if method in _MAY_ASK:
                 return await self._forward_parkable(caller, ident, upstream, method, params)
-            return await self._forward_stateless(caller, ident, upstream, method, params, headers)
         for _ in range(MAX_ROUNDS):
             connection, reply = await upstream.request(
                 caller.era, method, params, site=caller, headers=headers, said=caller.said

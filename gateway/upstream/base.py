@@ -12,13 +12,16 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge import features
-from gateway.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
 from gateway.version import __version__
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes one message of a server may have."""
+WATCH_TIMEOUT: Final = 30.0
+FOR_EVER: Final = 1e8
+"""Seconds of a request that lasts as long as its connection."""
 MAX_CALL_SECONDS: Final = 3600.0
 """Progress extends a call's time, but never past this (2025-11-25, Lifecycle: Timeouts)."""
 
@@ -221,6 +224,7 @@ class Connection(ABC):
         self._on_lost = on_lost
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
+        self._watched: set[str] = set()
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -250,6 +254,43 @@ class Connection(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End the connection and everything it owns, within seconds. Never raises."""
+
+    async def watch(self, uri: str) -> None:
+        """Have the server tell of updates to a resource. Raises UpstreamError, RpcError."""
+        assert self.peer is not None
+        if self.peer.era is Era.STATELESS:
+            self._watched.add(uri)
+            self._listen_again()
+            return
+        reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
+        if reply.result is None:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                f"Server '{self.server}' does not watch {uri}: {describe(reply.error)}.",
+            )
+
+    async def unwatch(self, uri: str) -> None:
+        """End that. Raises UpstreamError."""
+        assert self.peer is not None
+        if self.peer.era is Era.STATELESS:
+            self._watched.discard(uri)
+            self._listen_again()
+            return
+        await self.request("resources/unsubscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
+
+    def _listen_again(self) -> None:  # noqa: B027 - only stateless servers are listened to like this
+        """What a stateless server is to tell of has changed."""
+
+    def listen_params(self) -> Shallow:
+        """The params of our ``subscriptions/listen`` (2026-07-28, Subscriptions)."""
+        wanted: dict[str, Any] = {
+            "toolsListChanged": True,
+            "promptsListChanged": True,
+            "resourcesListChanged": True,
+        }
+        if self._watched:
+            wanted["resourceSubscriptions"] = sorted(self._watched)
+        return {"_meta": jsonrpc.raw(dict(stateless_meta())), "notifications": jsonrpc.raw(wanted)}
 
     def serve(self, message: Shallow, calls: Collection[PendingCall], send: Callable[[bytes], None]) -> None:
         """Serve a request the server sends us.

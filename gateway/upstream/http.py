@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
-
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
@@ -217,6 +215,8 @@ class HttpUpstream(Connection):
         self._pool = pool
         self._session: str | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._listen_call: PendingCall | None = None
+        self._changed = False
         self._aside: set[asyncio.Task[None]] = set()
         self._calls: set[PendingCall] = set()
         self._closed = False
@@ -425,7 +425,7 @@ class HttpUpstream(Connection):
         """Keep the stream open on which the server tells of changes, with back-off."""
         pause, longest = LISTEN_RETRY
         while not self._closed:
-            call = PendingCall(self.new_id(), float(10**8), None, None, "notifications")
+            call = self._listen_call = PendingCall(self.new_id(), base.FOR_EVER, None, None, "notifications")
             exchange = _ListenExchange(call, self._on_server_message)
             try:
                 connection = await self._pool.acquire()
@@ -442,8 +442,16 @@ class HttpUpstream(Connection):
                 return
             if 400 <= exchange.status < 500:
                 return  # 405 and the like: the server offers no such stream
+            if self._changed:
+                self._changed = False
+                continue
             pause = LISTEN_RETRY[0] if exchange.lively else min(pause * 2, longest)
             await asyncio.sleep(pause)
+
+    def _listen_again(self) -> None:
+        if self._listen_call is not None:
+            self._changed = True
+            self._listen_call.answer({})
 
     def _listen_request(self, ident: int) -> bytes:
         if self._era is Era.HANDSHAKE:
@@ -451,13 +459,7 @@ class HttpUpstream(Connection):
             return (
                 b"GET " + request_head(self._pool, target(self._url), fields, "text/event-stream") + b"\r\n"
             )
-        params = {
-            "_meta": jsonrpc.raw(dict(base.stateless_meta())),
-            "notifications": msgspec.Raw(
-                b'{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}'
-            ),
-        }
-        body = jsonrpc.request(ident, "subscriptions/listen", jsonrpc.encode(params))
+        body = jsonrpc.request(ident, "subscriptions/listen", jsonrpc.encode(self.listen_params()))
         head = self._head + b"Mcp-Method: subscriptions/listen\r\n"
         return b"POST " + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 

@@ -58,7 +58,7 @@ class Connector:
         self,
         want: Era,
         timeout: float,
-        on_message: Callable[[Shallow], None],
+        on_message: Callable[[Connection, Shallow], None],
         on_lost: Callable[[Connection, str], None],
         existing: Connection | None = None,
     ) -> Connection:
@@ -96,7 +96,7 @@ class Connector:
         self,
         want: Era,
         timeout: float,
-        on_message: Callable[[Shallow], None],
+        on_message: Callable[[Connection, Shallow], None],
         on_lost: Callable[[Connection, str], None],
         existing: Connection | None,
     ) -> Connection:
@@ -120,10 +120,12 @@ class Connector:
         self,
         make: Callable[[Callable[[Shallow], None], Callable[[str], None]], Connection],
         timeout: float,
-        on_message: Callable[[Shallow], None],
+        on_message: Callable[[Connection, Shallow], None],
         on_lost: Callable[[Connection, str], None],
     ) -> Connection:
-        connection = make(on_message, lambda reason: on_lost(connection, reason))
+        connection = make(
+            lambda message: on_message(connection, message), lambda reason: on_lost(connection, reason)
+        )
         await connection.open(timeout)
         return connection
 

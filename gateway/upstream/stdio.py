@@ -65,6 +65,8 @@ class StdioConnection(Connection):
         self._writable.set()
         self._closing = False
         self._end_reason = ""
+        self._listening: asyncio.Task[None] | None = None
+        self._listen_change = asyncio.Event()
         self._last_words = ""
         self.garbage = 0
 
@@ -98,6 +100,8 @@ class StdioConnection(Connection):
         try:
             async with asyncio.timeout(timeout):
                 self.peer = await self._handshake(timeout)
+            if self.peer.era is Era.STATELESS:
+                self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
             return self.peer
         except TimeoutError:
             await self.close()
@@ -133,6 +137,30 @@ class StdioConnection(Connection):
             f"Server '{self.server}' refused the handshake: {base.describe(refusal)}.",
             "Check the server's log and its version.",
         )
+
+    async def _listen(self) -> None:
+        """Keep one ``subscriptions/listen`` in flight, and replace it when what is wanted changes."""
+        while not self._closing:
+            self._listen_change.clear()
+            request = asyncio.create_task(
+                self.request("subscriptions/listen", self.listen_params(), timeout=base.FOR_EVER)
+            )
+            change = asyncio.create_task(self._listen_change.wait())
+            try:
+                await asyncio.wait({request, change}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (request, change):
+                    task.cancel()
+                await asyncio.gather(request, change, return_exceptions=True)
+            if not self._listen_change.is_set():
+                return  # the server ended it: it has nothing to tell, or it is gone
+
+    def _listen_again(self) -> None:
+        self._listen_change.set()
+
+    def _callers(self) -> list[PendingCall]:
+        """The calls in flight that some client made."""
+        return [call for call in self._pending.values() if call.site is not None]
 
     async def request(
         self,
@@ -222,7 +250,7 @@ class StdioConnection(Connection):
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self.serve(message, self._pending.values(), self._write_quietly)
+            self.serve(message, self._callers(), self._write_quietly)
             return
         if method == "notifications/cancelled":
             self.withdraw(message)
@@ -234,10 +262,11 @@ class StdioConnection(Connection):
             if call is not None:
                 call.notify(message)
             return
-        if method == "notifications/message" and len(self._pending) == 1:
-            # Only with one call in flight is it known whose log line this is.
-            next(iter(self._pending.values())).notify(message)
-            return
+        if method == "notifications/message":
+            callers = self._callers()
+            if len(callers) == 1:  # only then is it known whose log line this is
+                callers[0].notify(message)
+                return
         self._on_message(message)
 
     def child_exited(self) -> None:
@@ -275,6 +304,9 @@ class StdioConnection(Connection):
         if self._transport is None:
             return
         self._closing = True
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         pid = self._transport.get_pid()
         if self._stdin is not None:
             self._stdin.close()

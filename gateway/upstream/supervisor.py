@@ -77,7 +77,7 @@ class Owner(Protocol):
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
 
-    def on_message(self, upstream: Upstream, message: Shallow) -> None:
+    def on_message(self, upstream: Upstream, connection: Connection, message: Shallow) -> None:
         """A notification outside any call."""
 
     def on_ready(self, upstream: Upstream, connection: Connection) -> Awaitable[None]:
@@ -110,6 +110,7 @@ class Upstream:
         self._idle_timeout = _positive(server.spec.extra, "idleTimeout", 0)
         self._used_at = time.monotonic()
         self._ready_at = 0.0
+        self._watched: set[str] = set()
         self._unanswered = 0
         self._checking = False
         self._connector: Connector | None = None
@@ -265,7 +266,7 @@ class Upstream:
             connection = await self._connector.open(
                 key.era,
                 START_TIMEOUT,
-                lambda message: self._owner.on_message(self, message),
+                lambda connection, message: self._owner.on_message(self, connection, message),
                 self._lost,
                 next(iter(self._connections.values()), None),
             )
@@ -298,6 +299,8 @@ class Upstream:
         self._ready_at = self._used_at = time.monotonic()
         self._unanswered = 0
         self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
+        if self._watched:
+            self._tasks.start_soon(self._watch_again, connection, name=f"watch {self.name}")
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
@@ -375,6 +378,28 @@ class Upstream:
                     log.debug("server '%s' is not back yet: %s", self.name, error)
         finally:
             self._reviving = False
+
+    async def watch(self, uri: str) -> None:
+        """Have the server tell of updates to a resource, on every connection it ever has.
+
+        Raises UpstreamError, RpcError.
+        """
+        self._watched.add(uri)
+        for connection in self.connections or [await self.connect(Era.HANDSHAKE)]:
+            await connection.watch(uri)
+
+    async def unwatch(self, uri: str) -> None:
+        """End that. Raises UpstreamError."""
+        self._watched.discard(uri)
+        for connection in self.connections:
+            await connection.unwatch(uri)
+
+    async def _watch_again(self, connection: Connection) -> None:
+        for uri in list(self._watched):
+            try:
+                await connection.watch(uri)
+            except GatewayError as error:
+                log.debug("server '%s' does not watch %s again: %s", self.name, uri, error)
 
     async def check_health(self, although_busy: bool = False) -> None:
         """Ping every live connection; one that stays silent is closed and opened anew.
