@@ -28,8 +28,7 @@ First steps
   toolyard add docs https://example.com/mcp --header-env Authorization=DOCS_AUTH
   toolyard status             what is connected
   toolyard call time__get_current_time '{"timezone": "Europe/Berlin"}'
-
-  toolyard connect claude     or: claude-code, cursor, vscode
+  toolyard connect claude     have an assistant use it
 
   Any other MCP client: point it at the URL, with the token as its bearer token,
   or let it launch the command `toolyard stdio`.

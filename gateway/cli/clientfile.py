@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import tempfile
@@ -79,20 +80,23 @@ class ClientFile:
         if found.get(self.section, {}) != members or found.keys() - {self.section} != (
             wanted.keys() - {self.section}
         ):
-            raise self._refused("the change cannot be made safely in its present shape")
+            raise self._refused(" the change cannot be made safely in its present shape")
         return text
 
     def _parsed(self, text: str) -> dict[str, Any]:
         try:
-            value = jsonc.parse(text).value
-        except jsonc.JsoncError as error:
-            raise self._refused(str(error)) from None
+            value = json.loads(text)  # such files grow to megabytes, most without a comment in them
+        except (ValueError, RecursionError):
+            try:
+                value = jsonc.parse(text).value
+            except jsonc.JsoncError as error:
+                raise self._refused(str(error)) from None
         if not isinstance(value, dict):
-            raise self._refused("the file holds no object")
+            raise self._refused("1:1: the file holds no object")
         return value
 
     def _refused(self, why: str) -> ConfigError:
-        return ConfigError(f"{self.path}: {why}.", "Correct that by hand; nothing was changed.")
+        return ConfigError(f"{self.path}:{why}.", "Correct that by hand; nothing was changed.")
 
     def write(self, text: str) -> Path | None:
         """Replace the file, keeping its mode and a copy beside it. Returns the copy's path.

@@ -43,6 +43,7 @@ class Client:
         return (self.user,) if self.project is None else (self.user, self.project)
 
 
+_ANSWER_SECONDS: Final = 3.0
 KEYS: Final = ("claude", "claude-code", "cursor", "vscode")
 
 
@@ -144,6 +145,22 @@ def is_our_command(words: list[str]) -> bool:
             if word == "gateway" and words[at - 1 : at] == ["-m"]:
                 return True
     return False
+
+
+def refuses(url: str, headers: Mapping[str, str]) -> bool:
+    """Whether the gateway at a URL asks for another token than these headers give."""
+    from http.client import HTTPConnection, HTTPException
+
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=_ANSWER_SECONDS)
+    try:
+        # No message of MCP: the token is looked at before the body.
+        connection.request("POST", parts.path, b"{}", {**headers, "Content-Type": "application/json"})
+        return connection.getresponse().status == 401
+    except (OSError, HTTPException, ValueError):
+        return False  # that it does not answer is another fault than this
+    finally:
+        connection.close()
 
 
 def _place(url: str) -> tuple[str, int | None, str] | None:

@@ -47,7 +47,9 @@ def connect(
     assistant: Annotated[str, typer.Argument(metavar="ASSISTANT", hidden=True)],
     stdio: Annotated[bool, typer.Option("--stdio", help="It starts our command (the default).")] = False,
     http: Annotated[bool, typer.Option("--http", help="It is given our URL and the token.")] = False,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What it shall call us.")] = "toolyard",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="What it shall call us [toolyard].", show_default=False)
+    ] = "toolyard",
     disconnect: Annotated[bool, typer.Option("--disconnect", help="Take our entry out again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Replace another entry without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change, and write nothing.")] = False,
@@ -162,11 +164,12 @@ def _print(name: str, entry: Any) -> None:
 
 def _http_entry(state_dir: Path | None, state: StateDir) -> dict[str, Any]:
     """Our entry as a URL: that of the running gateway, else that of the next one. Raises GatewayError."""
-    auth = True
+    auth, running = True, True
     try:
         seen = client(state_dir).status()["gateway"]
         url, auth = str(seen["url"]), bool(seen["auth"])
     except NotRunning:
+        running = False
         settings = Settings.load(ServeOptions())
         if settings.port == 0:
             raise GatewayError(
@@ -187,4 +190,10 @@ def _http_entry(state_dir: Path | None, state: StateDir) -> dict[str, Any]:
         raise GatewayError(
             f"The token {state.token} cannot be read: {error.strerror}.", "See: toolyard doctor."
         ) from error
-    return clients.http_entry(url, token)
+    entry = clients.http_entry(url, token)
+    if running and clients.refuses(url, entry["headers"]):
+        raise GatewayError(
+            f"The gateway at {url} was started with a token of its own, which is kept nowhere.",
+            "Start it without --token, or use --stdio.",
+        )
+    return entry

@@ -78,8 +78,7 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     yield from checks.helpers(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
     yield supervision.logs(state)
-    seen = (status or {}).get("gateway") or {}
-    yield from supervision.assistants(state, seen.get("url"), bool(seen.get("auth", True)))
+    yield from supervision.assistants(((status or {}).get("gateway") or {}).get("url"))
     yield checks.speed()
     yield checks.clock(state)
 

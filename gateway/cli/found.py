@@ -91,7 +91,11 @@ def _root(data: bytes) -> dict[str, Any] | None:
     if not data.strip():
         return {}
     try:
-        value = jsonc.parse(data.decode()).value
+        text = data.decode()
+        try:
+            value = json.loads(text)  # such files grow to megabytes, most without a comment in them
+        except (ValueError, RecursionError):
+            value = jsonc.parse(text).value
     except (UnicodeDecodeError, jsonc.JsoncError):
         return None
     return value if isinstance(value, dict) else None

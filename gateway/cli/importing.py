@@ -150,7 +150,7 @@ def _choose(
             skipped.append((spec.name, why))
             continue
         taken.add(spec.name)
-        wanted.append(dataclasses.replace(item, spec=spec))
+        wanted.append(dataclasses.replace(item, spec=dataclasses.replace(spec, disabled=False)))
     return wanted, skipped
 
 

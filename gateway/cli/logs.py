@@ -29,7 +29,15 @@ def add_to(app: typer.Typer) -> None:
 def logs(
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
     lines: Annotated[
-        int, typer.Option("--lines", "-n", metavar="LINES", min=0, help="How many of the last lines [100].")
+        int,
+        typer.Option(
+            "--lines",
+            "-n",
+            metavar="LINES",
+            min=0,
+            help="How many of the last lines [100].",
+            show_default=False,
+        ),
     ] = 100,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with every further line, until Ctrl-C.")

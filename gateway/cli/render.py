@@ -88,7 +88,7 @@ def _width() -> int:
 
 def pairs(items: Iterable[tuple[str, str]]) -> None:
     """Print names and values, the values aligned and wrapped below each other."""
-    shown = [(name, value) for name, value in items if value]
+    shown = [(clean(name), value) for name, value in items if value]
     side = max((len(name) for name, _ in shown), default=0) + 2
     for name, value in shown:
         lines = [

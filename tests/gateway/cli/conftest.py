@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +84,34 @@ def end(process: subprocess.Popen[str]) -> int:
     assert process.stdout
     process.stdout.close()
     return code
+
+
+@contextmanager
+def on_terminal(place: Place, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        env={**place.environment, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        cwd=place.home,
+    )
+    os.close(secondary)
+    try:
+        yield process, primary
+    finally:
+        process.kill()
+        process.wait(WAIT)
+        os.close(primary)
+
+
+def read_until(primary: int, *words: str) -> None:
+    seen, deadline = "", time.monotonic() + WAIT
+    while not all(word in seen for word in words):
+        ready, _, _ = select.select([primary], [], [], deadline - time.monotonic())
+        assert ready, seen
+        seen += os.read(primary, 65536).decode(errors="replace")
 
 
 @pytest.fixture

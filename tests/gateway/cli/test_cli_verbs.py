@@ -21,8 +21,14 @@ def test_help_alone_names_every_verb_every_exit_code_and_every_place(place: Plac
         "add",
         "remove",
         "approve",
+        "enable",
+        "disable",
+        "restart",
         "status",
         "inspect",
+        "logs",
+        "import",
+        "connect",
         "tools",
         "call",
         "doctor",
@@ -110,6 +116,10 @@ def test_a_tool_that_answers_with_an_error_is_exit_code_5(served: Place) -> None
         (("inspect", "peer__fail"), "peer__fails"),
         (("remove", "pear"), "pear"),
         (("approve", "pear"), "pear"),
+        (("enable", "pear"), "pear"),
+        (("disable", "pear"), "pear"),
+        (("restart", "pear"), "pear"),
+        (("logs", "pear"), "pear"),
     ],
 )
 def test_a_name_that_does_not_exist_is_exit_code_4(
@@ -176,6 +186,16 @@ def test_what_cannot_be_added_is_a_usage_error_and_repeats_no_secret(
     assert done.returncode == 2
     assert "secret" not in done.stderr
     assert not place.state.exists()
+
+
+def test_a_flag_of_the_command_without_two_dashes_before_it_says_where_they_go(place: Place) -> None:
+    done = place.run("add", "files", "npx", "-y", "server")
+    assert done.returncode == 2
+    assert "`--`" in done.stderr
+    assert "toolyard add NAME -- CMD -y" in done.stderr
+    behind = place.run("status", "-y")
+    assert behind.returncode == 2
+    assert "`--`" not in behind.stderr
 
 
 def test_without_a_gateway_the_listings_show_the_last_known_state(place: Place) -> None:
