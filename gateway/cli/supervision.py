@@ -82,7 +82,7 @@ def logs(state: StateDir) -> Check:
     return Check("logs", "ok", found)
 
 
-def assistants(url: str | None) -> Iterator[Check]:
+def assistants(state: StateDir, url: str | None) -> Iterator[Check]:
     """Whether the entries that lead here, in the files of the assistants, still lead anywhere.
 
     :param url: where the running gateway listens, or None.
@@ -101,7 +101,7 @@ def assistants(url: str | None) -> Iterator[Check]:
                 if not clients.is_ours(entry, url):
                     # Without a gateway to compare with, an entry of our name that has a URL says nothing.
                     continue
-                check = _entry(client, path, name, entry)
+                check = _entry(client, path, name, entry, state)
                 if check is None:
                     good.append(client.title)
                 else:
@@ -110,7 +110,7 @@ def assistants(url: str | None) -> Iterator[Check]:
         yield Check("assistants", "ok", ", ".join(dict.fromkeys(good)))
 
 
-def _entry(client: clients.Client, path: Path, name: str, entry: Any) -> Check | None:
+def _entry(client: clients.Client, path: Path, name: str, entry: Any, state: StateDir) -> Check | None:
     """What is wrong with an entry of ours."""
     where = f"the entry {name!r} of {path}"
     again = f"toolyard connect {client.key} --yes" + ("" if name == "toolyard" else f" --name {name}")
@@ -123,7 +123,8 @@ def _entry(client: clients.Client, path: Path, name: str, entry: Any) -> Check |
     flagged = [str(after) for flag, after in pairwise(given) if flag == "--state-dir"]
     flagged += [str(word).partition("=")[2] for word in given if str(word).startswith("--state-dir=")]
     for folder in flagged:
-        if not Path(folder).expanduser().is_dir():
+        # Our own may just not be made yet: the first start does.
+        if folder != str(state.root) and not Path(folder).expanduser().is_dir():
             return Check(
                 client.title, "warn", f"{where} names the state directory {folder}, which is not there", again
             )
