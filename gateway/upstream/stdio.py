@@ -96,8 +96,11 @@ class StdioConnection(Connection):
         self._transport = transport
         self._lifeline.add(transport.get_pid())
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         try:
+            if self._stdin.is_closing():  # it has ended already: its exit code and last words say why
+                await self._exits_within(5 * LAST_WORDS)
+            else:
+                self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
             async with asyncio.timeout(timeout):
                 self.peer = await self._handshake(timeout)
             if self.peer.era is Era.STATELESS:
