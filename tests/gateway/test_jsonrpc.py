@@ -136,6 +136,6 @@ def test_what_is_no_string_reads_as_none(item: bytes) -> None:
 
 def test_a_batch_of_millions_is_refused_before_its_messages_are_looked_at() -> None:
     started = time.perf_counter()
-    assert code(b"[" + b"{}," * 3_000_000 + b"{}]") == protocol.INVALID_REQUEST
+    assert code(b"[" + b"{}," * 1_000_000 + b"{}]") == protocol.INVALID_REQUEST
     assert time.perf_counter() - started < 5
     assert len(jsonrpc.parse(b"[" + b'{"a":1},' * 99 + b"{}]")) == 100
