@@ -29,9 +29,10 @@ from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, Upstre
 from gateway.jsonrpc import Shallow
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
-from gateway.upstream.base import Connection, client_info
+from gateway.upstream.base import Connection
 from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.lifeline import Lifeline
+from gateway.upstream.peer import client_info
 from gateway.upstream.pool import Connector
 from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import State, Upstream

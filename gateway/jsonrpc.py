@@ -162,3 +162,34 @@ def request_id(message: Shallow) -> Raw | None:
     if data[0] == 34 or data.lstrip(b"-").isdigit():
         return ident
     raise RpcError(protocol.INVALID_REQUEST, "A request's id must be a string or an integer.")
+
+
+def error_code(error: Raw | None) -> int | None:
+    """The code of a JSON-RPC error object, or None where it has none."""
+    try:
+        code = value(shallow(error)["code"]) if error is not None else None
+    except (msgspec.MsgspecError, KeyError):
+        return None
+    return code if isinstance(code, int) else None
+
+
+def describe(error: Raw | None) -> str:
+    """A JSON-RPC error object in a few words, for a message of our own."""
+    try:
+        fields = value(error) if error is not None else {}
+        message = str(fields.get("message", ""))[:300] if isinstance(fields, dict) else ""
+        code = fields.get("code") if isinstance(fields, dict) else None
+    except msgspec.MsgspecError:
+        return "an error that is not JSON-RPC"
+    return f"{message.rstrip('.') or 'no message'} (code {code})"
+
+
+def object_of(item: Raw | None) -> Shallow | None:
+    """The fields of a JSON object, or None where a server sent something else."""
+    return shallow(item) if item is not None and bytes(item)[:1] == b"{" else None
+
+
+def number_of(item: Raw | None) -> int | None:
+    """The id of ours that a server repeats, or None where it is none that we could have given."""
+    data = bytes(item) if item is not None else b""
+    return int(data) if data.isdigit() and len(data) < 19 else None

@@ -28,7 +28,7 @@ from gateway.endpoint.http import HttpEndpoint
 from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallSite
+from gateway.upstream.call import CallSite
 from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.supervisor import START_TIMEOUT, Upstream
 from gateway.version import __version__

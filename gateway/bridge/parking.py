@@ -18,7 +18,8 @@ from gateway.bridge.features import wanted_feature
 from gateway.bridge.seal import Sealer
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
-from gateway.upstream.base import CallSite, Connection, Reply, Respond, Withdraw, object_of
+from gateway.upstream.base import Connection
+from gateway.upstream.call import CallSite, Reply, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
@@ -53,7 +54,7 @@ class ParkingSite(CallSite):
 
     def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
-        if wanted_feature(method, object_of(message.get("params")) or {}) not in self.features:
+        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
             return None
         self._next += 1
         key = f"{method.partition('/')[0]}-{self._next}"

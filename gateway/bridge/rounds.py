@@ -15,7 +15,7 @@ import msgspec
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError, UpstreamProtocolError
 from gateway.jsonrpc import Raw, Shallow
-from gateway.upstream.base import CallSite
+from gateway.upstream.call import CallSite
 
 MAX_ROUNDS: Final = 16
 INPUT_TIMEOUT: Final = 3600.0

@@ -12,7 +12,7 @@ from gateway.bridge.features import capabilities_of, wanted_feature
 from gateway.endpoint.sessions import Session
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallSite, Respond, Withdraw, object_of
+from gateway.upstream.call import CallSite, Respond, Withdraw
 
 Emit: TypeAlias = Callable[[bytes], None]
 """Sends one message to the client on the stream of the request being served; never blocks."""
@@ -53,7 +53,7 @@ class Caller(CallSite):
         method = jsonrpc.text(message.get("method")) or ""
         if session is None or emit is None:
             return None
-        if wanted_feature(method, object_of(message.get("params")) or {}) not in session.features:
+        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in session.features:
             return None
 
         def responded(answer: Shallow) -> None:
@@ -96,7 +96,7 @@ class Caller(CallSite):
         """Whether the caller asked for log messages of this severity."""
         if self.log_level is None:
             return False
-        level = jsonrpc.text((object_of(message.get("params")) or {}).get("level"))
+        level = jsonrpc.text((jsonrpc.object_of(message.get("params")) or {}).get("level"))
         return level not in protocol.LOG_LEVELS or protocol.LOG_LEVELS.index(level) >= self.log_level
 
 

@@ -20,8 +20,9 @@ from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallCancelled, Reply, client_info, error_code, object_of
+from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
+from gateway.upstream.peer import client_info
 from gateway.upstream.supervisor import Upstream
 from registry.model import ItemKind
 
@@ -308,7 +309,7 @@ class Dispatcher:
             given = jsonrpc.shallow(responses) if responses is not None else {}
             outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given)
         else:
-            meta = object_of(params.get("_meta")) or {}
+            meta = jsonrpc.object_of(params.get("_meta")) or {}
             declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
             outcome = await self.parking.run(
                 caller,
@@ -342,7 +343,7 @@ class Dispatcher:
                 failure = failure or error
                 continue
             message = jsonrpc.shallow(answer)
-            if "error" not in message or error_code(message["error"]) not in _NOT_FOUND_CODES:
+            if "error" not in message or jsonrpc.error_code(message["error"]) not in _NOT_FOUND_CODES:
                 return answer
         if failure is not None:
             raise failure

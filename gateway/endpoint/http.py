@@ -26,7 +26,7 @@ from gateway.endpoint.stream import (
 from gateway.errors import GatewayError, RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallCancelled, error_code
+from gateway.upstream.call import CallCancelled
 
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a quiet stream, so that nothing on the way closes it."""
@@ -370,7 +370,9 @@ def _answer_status(answer: bytes) -> int:
     if b'"error"' not in answer[:256]:
         return 200
     message = jsonrpc.shallow(answer)
-    return 400 if "error" in message and error_code(message["error"]) in protocol.MODERN_ERRORS else 200
+    return (
+        400 if "error" in message and jsonrpc.error_code(message["error"]) in protocol.MODERN_ERRORS else 200
+    )
 
 
 async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:

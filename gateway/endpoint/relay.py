@@ -19,7 +19,7 @@ from gateway.endpoint.stream import STREAM_BACKLOG
 from gateway.errors import GatewayError, RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallCancelled, CallSite, object_of
+from gateway.upstream.call import CallCancelled, CallSite
 from registry.model import ItemKind
 
 log = logging.getLogger("toolyard.endpoint")
@@ -157,7 +157,7 @@ class StreamClient:
 
     def _notified(self, method: str, message: Shallow, tasks: asyncio.TaskGroup) -> None:
         if method == "notifications/cancelled":
-            ident = (object_of(message.get("params")) or {}).get("requestId")
+            ident = (jsonrpc.object_of(message.get("params")) or {}).get("requestId")
             site = self._stateless.get(bytes(ident)) if ident is not None else None
             if site is not None:
                 site.cancel("cancelled by the caller")

@@ -17,7 +17,7 @@ import msgspec
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
-from gateway.upstream.base import CallSite, Respond
+from gateway.upstream.call import CallSite, Respond
 
 LIFETIME: Final = 30 * 24 * 3600.0
 """Seconds a session id is good for."""

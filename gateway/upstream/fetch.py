@@ -13,7 +13,7 @@ from gateway import jsonrpc
 from gateway.errors import UpstreamError, UpstreamProtocolError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import Connection, describe
+from gateway.upstream.base import Connection
 from gateway.upstream.http import HttpUpstream
 from gateway.upstream.mirror import InvalidAnnotation, mirrors
 from registry.model import ItemKind, ServerCatalog
@@ -120,7 +120,9 @@ async def _all(connection: Connection, kind: ItemKind, timeout: float) -> tuple[
         if reply.result is None:
             if kind is ItemKind.TEMPLATE:
                 return ()  # many servers with resources never implemented templates
-            raise UpstreamError(f"Server '{connection.server}' refused {method}: {describe(reply.error)}.")
+            raise UpstreamError(
+                f"Server '{connection.server}' refused {method}: {jsonrpc.describe(reply.error)}."
+            )
         try:
             result = jsonrpc.shallow(reply.result)
             page = _items.decode(result[field])

@@ -4,195 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from gateway import jsonrpc, protocol
-from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
+from gateway.errors import UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
 from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply, WrongEraError
-from gateway.upstream.eventstream import EventStream
-from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
+from gateway.upstream.base import Connection
+from gateway.upstream.call import CallSite, PendingCall, Reply
+from gateway.upstream.exchange import (
+    ListenExchange,
+    NeedsLoginError,
+    NotifyExchange,
+    NotStreamableError,
+    PostExchange,
+    SessionLostError,
+    request_head,
+    target,
+)
+from gateway.upstream.http1 import HttpPool
 from gateway.upstream.mirror import header_value
+from gateway.upstream.peer import (
+    Peer,
+    WrongEraError,
+    initialize_params,
+    peer_from_discover,
+    peer_from_initialize,
+    stateless_meta,
+)
 
 log = logging.getLogger("toolyard.upstream")
 
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_OF_A_CALL: Final = frozenset({"notifications/progress", "notifications/message"})
-"""Notifications that a server sends on a call's stream because of that call; others are for everybody."""
 DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
 """Messages to a server that no caller waits for: how many at a time, and seconds for each."""
-Aside: TypeAlias = Callable[[Shallow, PendingCall | None], None]
-"""Takes a message that answers nothing, with the call whose response it came in."""
 LISTEN_RETRY: Final = (1.0, 60.0)
 """Shortest and longest pause before a dropped notification stream is opened again."""
-
-
-class NotStreamableError(UpstreamProtocolError):
-    """The URL does not speak streamable HTTP (400, 404 or 405 with no modern error): try HTTP+SSE."""
-
-
-class SessionLostError(UpstreamUnavailable):
-    """The server answered 404 to our session (2025-11-25, Session Management): initialize again."""
-
-
-class NeedsLoginError(UpstreamUnavailable):
-    """The server answered 401 or 403."""
-
-    kind = "needs_login"
-    retriable = False
-
-
-def request_head(pool: HttpPool, path: str, headers: Mapping[str, str], accept: str) -> bytes:
-    """The part of a request's head that is the same for every call. Raises ValueError on CR or LF."""
-    lines = [f"Host: {pool.authority}", f"Accept: {accept}", "User-Agent: toolyard"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    text = f"{path} HTTP/1.1\r\n" + "".join(line + "\r\n" for line in lines)
-    if any("\r" in line or "\n" in line for line in lines) or "\n" in path or " " in path:
-        raise ValueError("a header or the path contains a line break or a space")
-    return text.encode("latin-1")
-
-
-def target(url: str) -> str:
-    """Path and query of a URL, for the request line."""
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-class PostExchange(Exchange):
-    """Consumes the response to one POST: a JSON body, or an event stream that ends in the answer."""
-
-    __slots__ = (
-        "_chunks",
-        "_events",
-        "_inflate",
-        "_size",
-        "call",
-        "complete",
-        "connection",
-        "headers",
-        "on_message",
-        "status",
-    )
-
-    def __init__(self, call: PendingCall | None, on_message: Aside) -> None:
-        self.call = call
-        self.on_message = on_message
-        self.status = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.connection: HttpConnection | None = None
-        self.complete = False
-        self._events: EventStream | None = None
-        self._inflate: zlib._Decompress | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-
-    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
-        self.status, self.headers = status, headers
-        if status < 300 and headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-            self._events = EventStream(self._event, MAX_MESSAGE)
-        if headers.get(b"content-encoding", b"identity").lower() in (b"gzip", b"deflate"):
-            self._inflate = zlib.decompressobj(wbits=47)
-
-    def data(self, chunk: bytes) -> None:
-        try:
-            if self._inflate is not None:
-                chunk = self._inflate.decompress(chunk, MAX_MESSAGE)
-            if self._events is not None:
-                self._events.feed(chunk)
-                return
-        except (OverflowError, zlib.error) as error:
-            self._abort(UpstreamProtocolError(f"The server's answer cannot be read: {error}."))
-            return
-        self._size += len(chunk)
-        if self._size > MAX_MESSAGE:
-            self._abort(UpstreamProtocolError(f"The server's answer is larger than {MAX_MESSAGE >> 20} MiB."))
-            return
-        self._chunks.append(chunk)
-
-    def _abort(self, reason: UpstreamError) -> None:
-        self.abandon()
-        self.lost(reason)
-
-    def abandon(self) -> None:
-        """Nobody wants the rest of this response."""
-        if self.connection is not None and not self.complete:
-            self.connection.abort()
-
-    def _event(self, event: bytes, data: bytes, last_id: bytes) -> None:
-        if not data or event != b"message":
-            return
-        try:
-            messages = jsonrpc.parse(data)
-        except RpcError:
-            log.debug("skipped an event that is no JSON-RPC message")
-            return
-        for message in messages if isinstance(messages, list) else [messages]:
-            self.message(message)
-
-    def message(self, message: Shallow) -> None:
-        """One JSON-RPC message of the stream."""
-        if "method" not in message:
-            if self.call is not None and self._is_answer(message):
-                self.call.answer(message)
-        elif self.call is not None and "id" not in message and jsonrpc.text(message["method"]) in _OF_A_CALL:
-            self.call.notify(message)
-        else:
-            self.on_message(message, self.call)
-
-    def _is_answer(self, message: Shallow) -> bool:
-        """A result must name our request; an error may be unable to."""
-        assert self.call is not None
-        return "error" in message or (
-            "result" in message and base.number_of(message.get("id")) == self.call.ident
-        )
-
-    def body(self) -> bytes:
-        """The body of a response that is no event stream."""
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-
-    def end(self) -> None:
-        self.complete = True
-        call = self.call
-        if call is None or call.future.done():
-            return
-        if self._events is not None:
-            call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
-            return
-        try:
-            message = jsonrpc.parse(self.body())
-        except RpcError:
-            message = {}
-        if isinstance(message, dict) and self._is_answer(message):
-            call.answer(message)
-        elif isinstance(message, dict) and "result" in message:
-            call.fail(UpstreamProtocolError("The server answered another request than it was sent."))
-        else:
-            call.fail(self.refusal())
-
-    def refusal(self) -> UpstreamError:
-        """Why a response is no answer."""
-        excerpt = self.body()[:200].decode(errors="replace").strip()
-        told = f": {excerpt}" if excerpt else ""
-        if self.status in (401, 403):
-            return NeedsLoginError(
-                f"The server answered HTTP {self.status}{told}.",
-                "Give it a credential: toolyard add NAME URL --header-env Authorization=VARIABLE.",
-            )
-        if self.status == 202:
-            return UpstreamProtocolError("The server answered 202 Accepted to a request, without a result.")
-        return UpstreamProtocolError(f"The server answered HTTP {self.status}{told}.")
-
-    def lost(self, reason: Exception) -> None:
-        self.complete = True
-        if self.call is not None:
-            self.call.fail(reason)
 
 
 class HttpUpstream(Connection):
@@ -254,10 +106,10 @@ class HttpUpstream(Connection):
         return self.peer
 
     async def _initialize(self) -> Peer:
-        exchange, reply = await self._first("initialize", base.initialize_params(), b"")
+        exchange, reply = await self._first("initialize", initialize_params(), b"")
         if reply is None or reply.result is None:
             error = reply.error if reply else None
-            if base.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
+            if jsonrpc.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
                 raise WrongEraError(f"Server '{self.server}' speaks {protocol.LATEST_STATELESS} only.")
             if exchange.status in (400, 404, 405):
                 raise NotStreamableError(
@@ -266,7 +118,7 @@ class HttpUpstream(Connection):
                 )
             if reply is None:
                 raise exchange.refusal()
-        peer = base.peer_from_initialize(self.server, reply)
+        peer = peer_from_initialize(self.server, reply)
         session = exchange.headers.get(b"mcp-session-id")
         self._session = session.decode("latin-1") if session else None
         fields = {"MCP-Protocol-Version": peer.protocol_version}
@@ -278,9 +130,9 @@ class HttpUpstream(Connection):
 
     async def _discover(self) -> Peer:
         self._set_head({"MCP-Protocol-Version": protocol.LATEST_STATELESS})
-        params = {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}
+        params = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
         _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
-        peer = base.peer_from_discover(self.server, reply) if reply is not None else None
+        peer = peer_from_discover(self.server, reply) if reply is not None else None
         if peer is None:
             raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
         return peer
@@ -388,7 +240,7 @@ class HttpUpstream(Connection):
     async def _deliver(self, verb: bytes, body: bytes, timeout: float) -> None:
         """Send what has no answer but a status. Raises UpstreamError."""
         call = PendingCall(0, timeout, None, None, f"A message to server '{self.server}'")
-        exchange = _NotifyExchange(call, self._on_server_message)
+        exchange = NotifyExchange(call, self._on_server_message)
         try:
             await self._send(exchange, body, verb=verb)
             await call.wait()
@@ -426,7 +278,7 @@ class HttpUpstream(Connection):
         pause, longest = LISTEN_RETRY
         while not self._closed:
             call = self._listen_call = PendingCall(self.new_id(), base.FOR_EVER, None, None, "notifications")
-            exchange = _ListenExchange(call, self._on_server_message)
+            exchange = ListenExchange(call, self._on_server_message)
             try:
                 connection = await self._pool.acquire()
                 exchange.connection = connection
@@ -489,33 +341,3 @@ class HttpUpstream(Connection):
 def _names_modern_version(error: Raw | None) -> bool:
     # "servers SHOULD name the protocol versions they support in any error to initialize"
     return error is not None and protocol.LATEST_STATELESS.encode() in bytes(error)
-
-
-class _NotifyExchange(PostExchange):
-    """The response to a notification: any 2xx will do."""
-
-    def end(self) -> None:
-        self.complete = True
-        assert self.call is not None
-        if self.status < 300:
-            self.call.answer({})
-        else:
-            self.call.fail(self.refusal())
-
-
-class _ListenExchange(PostExchange):
-    """A stream of notifications, which is no answer to anything."""
-
-    lively = False
-
-    def message(self, message: Shallow) -> None:
-        self.lively = True
-        if "method" in message:
-            self.on_message(message, None)
-        elif self.call is not None:
-            self.call.answer(message)
-
-    def end(self) -> None:
-        self.complete = True
-        if self.call is not None and not self.call.future.done():
-            self.call.fail(UpstreamUnavailable("The stream of notifications ended."))

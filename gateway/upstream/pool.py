@@ -10,10 +10,12 @@ from gateway.errors import UpstreamError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
 from gateway.policy.approval import child_environment, find_executable
 from gateway.protocol import Era
-from gateway.upstream.base import Connection, WrongEraError, error_code, stateless_meta
-from gateway.upstream.http import HttpUpstream, NotStreamableError
+from gateway.upstream.base import Connection
+from gateway.upstream.exchange import NotStreamableError
+from gateway.upstream.http import HttpUpstream
 from gateway.upstream.http1 import HttpPool
 from gateway.upstream.lifeline import Lifeline
+from gateway.upstream.peer import WrongEraError, stateless_meta
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.sse import SseUpstream
 from gateway.upstream.stdio import StdioConnection
@@ -175,4 +177,4 @@ async def _speaks_one_era(connection: Connection) -> bool:
         reply = await connection.request("server/discover", params, timeout=PROBE_TIMEOUT)
     except UpstreamError:
         return True
-    return error_code(reply.error) == protocol.METHOD_NOT_FOUND
+    return jsonrpc.error_code(reply.error) == protocol.METHOD_NOT_FOUND

@@ -10,11 +10,13 @@ from urllib.parse import urljoin, urlsplit
 from gateway import jsonrpc
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
-from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply
+from gateway.upstream.base import MAX_MESSAGE, Connection
+from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.eventstream import EventStream
-from gateway.upstream.http import ASIDE, NeedsLoginError, _NotifyExchange, request_head, target
+from gateway.upstream.exchange import NeedsLoginError, request_head, target
+from gateway.upstream.http import ASIDE, NotifyExchange
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
+from gateway.upstream.peer import Peer, initialize_params, peer_from_initialize
 
 log = logging.getLogger("toolyard.upstream")
 
@@ -53,8 +55,8 @@ class SseUpstream(Connection):
                 path = await self._endpoint
                 headers = {**self._headers, "Content-Type": "application/json"}
                 self._head = request_head(self._pool, path, headers, "application/json, text/event-stream")
-                reply = await self.request("initialize", base.initialize_params(), timeout=timeout)
-                self.peer = base.peer_from_initialize(self.server, reply)
+                reply = await self.request("initialize", initialize_params(), timeout=timeout)
+                self.peer = peer_from_initialize(self.server, reply)
                 await self.notify("notifications/initialized")
             return self.peer
         except TimeoutError:
@@ -109,7 +111,7 @@ class SseUpstream(Connection):
     def _message(self, message: Shallow) -> None:
         ident = message.get("id")
         if "method" not in message:
-            number = base.number_of(ident)
+            number = jsonrpc.number_of(ident)
             call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
@@ -176,7 +178,7 @@ class SseUpstream(Connection):
 
     async def _post(self, body: bytes) -> None:
         posted = PendingCall(0, 30.0, None, None, f"a message to server '{self.server}'")
-        exchange = _NotifyExchange(posted, lambda message, call: self._message(message))
+        exchange = NotifyExchange(posted, lambda message, call: self._message(message))
         try:
             connection = self._pool.try_acquire() or await self._pool.acquire()
             exchange.connection = connection
@@ -239,5 +241,5 @@ class _Stream(Exchange):
 
 
 def _names_token(message: Shallow, ident: int) -> bool:
-    params = base.object_of(message.get("params")) or {}
-    return base.number_of(params.get("progressToken")) == ident
+    params = jsonrpc.object_of(message.get("params")) or {}
+    return jsonrpc.number_of(params.get("progressToken")) == ident

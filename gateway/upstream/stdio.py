@@ -16,8 +16,17 @@ from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, Upstr
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, CallSite, Connection, Peer, PendingCall, Reply, WrongEraError
+from gateway.upstream.base import MAX_MESSAGE, Connection
+from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.lifeline import MARKER, Lifeline
+from gateway.upstream.peer import (
+    Peer,
+    WrongEraError,
+    initialize_params,
+    peer_from_discover,
+    peer_from_initialize,
+    stateless_meta,
+)
 from gateway.upstream.serverlog import LINE, ServerLog
 
 log = logging.getLogger("toolyard.upstream")
@@ -100,7 +109,8 @@ class StdioConnection(Connection):
             if self._stdin.is_closing():  # it has ended already: its exit code and last words say why
                 await self._exits_within(5 * LAST_WORDS)
             else:
-                self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+                if not self._stdin.is_closing():  # else the child is gone already; the handshake will tell
+            self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
             async with asyncio.timeout(timeout):
                 self.peer = await self._handshake(timeout)
             if self.peer.era is Era.STATELESS:
@@ -123,21 +133,21 @@ class StdioConnection(Connection):
         # 2026-07-28 server must refuse it with an error, which settles its era at once.
         refusal = None
         if self._era is Era.HANDSHAKE:
-            reply = await self.request("initialize", base.initialize_params(), timeout=timeout)
+            reply = await self.request("initialize", initialize_params(), timeout=timeout)
             if reply.result is not None:
-                peer = base.peer_from_initialize(self.server, reply)
+                peer = peer_from_initialize(self.server, reply)
                 await self.notify("notifications/initialized")
                 return peer
             refusal = reply.error
-        params = {"_meta": jsonrpc.raw(dict(base.stateless_meta()))}
+        params = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
         discover = await self.request("server/discover", params, timeout=timeout)
-        found = base.peer_from_discover(self.server, discover)
+        found = peer_from_discover(self.server, discover)
         if found is not None:
             return found
         if refusal is None:
             raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
         raise UpstreamProtocolError(
-            f"Server '{self.server}' refused the handshake: {base.describe(refusal)}.",
+            f"Server '{self.server}' refused the handshake: {jsonrpc.describe(refusal)}.",
             "Check the server's log and its version.",
         )
 
@@ -246,7 +256,7 @@ class StdioConnection(Connection):
     def _message(self, message: Shallow) -> None:
         ident = message.get("id")
         if "method" not in message:
-            number = base.number_of(ident)
+            number = jsonrpc.number_of(ident)
             call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
@@ -259,8 +269,8 @@ class StdioConnection(Connection):
             self.withdraw(message)
             return
         if method == "notifications/progress":
-            params = base.object_of(message.get("params")) or {}
-            token = base.number_of(params.get("progressToken"))
+            params = jsonrpc.object_of(message.get("params")) or {}
+            token = jsonrpc.number_of(params.get("progressToken"))
             call = self._pending.get(token) if token is not None else None
             if call is not None:
                 call.notify(message)

@@ -25,8 +25,9 @@ from gateway.errors import (
 )
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
-from gateway.upstream.base import CallSite, Connection, Reply
-from gateway.upstream.http import NeedsLoginError, SessionLostError
+from gateway.upstream.base import Connection
+from gateway.upstream.call import CallSite, Reply
+from gateway.upstream.exchange import NeedsLoginError, SessionLostError
 from gateway.upstream.limits import CONCURRENT, RetryBudget, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.serverlog import ServerLog
