@@ -13,8 +13,8 @@ from gateway.jsonrpc import Shallow
 from gateway.upstream.base import MAX_MESSAGE, Connection
 from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.eventstream import EventStream
-from gateway.upstream.exchange import NeedsLoginError, request_head, target
-from gateway.upstream.http import ASIDE, NotifyExchange
+from gateway.upstream.exchange import NeedsLoginError, NotifyExchange, request_head, target
+from gateway.upstream.http import ASIDE
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
 from gateway.upstream.peer import Peer, initialize_params, peer_from_initialize
 

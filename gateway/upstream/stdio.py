@@ -109,8 +109,7 @@ class StdioConnection(Connection):
             if self._stdin.is_closing():  # it has ended already: its exit code and last words say why
                 await self._exits_within(5 * LAST_WORDS)
             else:
-                if not self._stdin.is_closing():  # else the child is gone already; the handshake will tell
-            self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+                self._stdin.set_write_buffer_limits(high=WRITE_HIGH_WATER)
             async with asyncio.timeout(timeout):
                 self.peer = await self._handshake(timeout)
             if self.peer.era is Era.STATELESS:
