@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import mcp_types as t
 import uvicorn
+from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import (
@@ -184,7 +185,7 @@ class Everything:
             letter = base64.b64encode(f"Dear {uri.rsplit('/', 1)[1]}".encode()).decode()
             contents = t.BlobResourceContents(uri=uri, blob=letter, mime_type="text/plain")
         else:
-            raise ValueError(f"no resource {uri}")
+            raise MCPError(t.INVALID_PARAMS, f"Resource not found: {uri}")
         return t.ReadResourceResult(contents=[contents])
 
     async def subscribe(self, context: Context, params: t.SubscribeRequestParams) -> t.EmptyResult:
