@@ -78,7 +78,7 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     yield from checks.helpers(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
     yield supervision.logs(state)
-    yield from supervision.assistants(state, (((status or {}).get("gateway") or {}).get("url"))
+    yield from supervision.assistants(state, ((status or {}).get("gateway") or {}).get("url"))
     yield checks.speed()
     yield checks.clock(state)
 
