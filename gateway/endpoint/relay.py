@@ -39,6 +39,9 @@ class Writer(Protocol):
     def write(self, data: bytes) -> None:
         """Queue bytes."""
 
+    def is_closing(self) -> bool:
+        """Whether the stream has ended or is about to."""
+
     async def drain(self) -> None:
         """Wait until the peer has taken most of what is queued."""
 
@@ -239,7 +242,7 @@ class StreamClient:
 
     def _emit(self, message: bytes) -> None:
         """A notification of a call; dropped when the client is far behind in reading."""
-        if self._queued + len(message) < STREAM_BACKLOG:
+        if self._queued + len(message) < STREAM_BACKLOG and not self._writer.is_closing():
             self._queued += len(message)
             self._writer.write(_line(message))
 
@@ -247,6 +250,8 @@ class StreamClient:
         await self._send(jsonrpc.error(ident, error.to_error()))
 
     async def _send(self, message: bytes) -> None:
+        if self._writer.is_closing():  # uvloop's transports raise something else then
+            raise ConnectionResetError("the client has left")
         self._writer.write(_line(message))
         await self._writer.drain()
         self._queued = 0

@@ -183,7 +183,9 @@ class HttpConnection(asyncio.Protocol):
         """Write a whole request and let ``exchange`` consume its response."""
         self._exchange = exchange
         self._headers = {}
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():  # lost while its caller was not looking
+            self._fail(UpstreamUnavailable(f"The server at {self._pool.origin} closed the connection."))
+            return
         self._transport.write(request)
 
     def end_within(self, seconds: float) -> None:
