@@ -167,6 +167,8 @@ class Gateway:
         taken = {server.name for server in wanted}
         wanted += [server for server in added if server.name not in taken]
         if not wanted and starter is not None:
+            if (last := known.get(starter.name)) is not None and last.origin is Origin.STARTER:
+                starter = replace(starter, disabled=last.spec.disabled)
             self._trusted[starter.name] = starter
             wanted = [Server(starter, Origin.STARTER)]
         self._catalogs = {
@@ -614,7 +616,7 @@ class Gateway:
         self.sessions.close()
         await self.dispatcher.parking.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
-        await anyio.to_thread.run_sync(self._lifeline.close)
+        await self._lifeline.close()
         for server_log in self._logs.values():
             server_log.flush()
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ from registry.errors import RegistryError
 from registry.model import ItemKind, ServerSpec, Transport
 
 CALL_TIMEOUT: Final = 3600.0
+_ENTRY: Final = frozenset({"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout"})
+"""Keys of a new server's entry with a meaning of their own; the others are kept as ``extra``."""
 _COUNTS: Final = {
     "tools": ItemKind.TOOL,
     "resources": ItemKind.RESOURCE,
@@ -301,7 +304,8 @@ class ControlApi:
             raise RpcError(
                 protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
             ) from None
-        upstream = await self._gateway.add(spec)
+        extra = {key: value for key, value in body.items() if key not in _ENTRY}
+        upstream = await self._gateway.add(replace(spec, extra=extra))
         return _lines(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
