@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
+    import asyncio  # imported by the gateway's end alone: the watcher is to stay small
 
 MARKER = "TOOLYARD_LIFELINE"
 GRACE = 1.0
@@ -146,7 +146,10 @@ class Lifeline:
     def _start(self) -> None:
         import asyncio
 
-        self._reap()
+        old = self._reap()
+        if old is not None:
+            old.kill()
+            old.wait()
         self._started_at = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, self._marker],
@@ -168,7 +171,10 @@ class Lifeline:
         """The watcher was killed. Until another watches, nothing would outlive us but by bad luck."""
         assert self._watched is not None
         loop, since = self._watched, time.monotonic() - self._started_at
-        self._reap()
+        process = self._reap()
+        if process is not None:
+            process.kill()
+            process.wait()  # of what has closed its pipes by ending: at once
         loop.call_later(max(0.0, AGAIN - since), self._start_again)
 
     def _start_again(self) -> None:
@@ -186,13 +192,13 @@ class Lifeline:
         self._watched.remove_reader(process.stdout.fileno())
         process.stdout.close()
         process.stdin.close()
-        process.poll()
         return process
 
     async def close(self) -> None:
         """End the watcher; it ends whatever is still alive."""
         import asyncio
 
+        self._start_again()
         self._groups.clear()
         process = self._reap()
         if process is None:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
+import anyio
+
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
@@ -86,6 +88,7 @@ class StdioConnection(Connection):
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
+        marker = self._lifeline.marker()
         try:
             transport, _ = await loop.subprocess_exec(
                 lambda: _ChildProtocol(self),
@@ -93,7 +96,7 @@ class StdioConnection(Connection):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**self._env, MARKER: self._lifeline.marker},
+                env={**self._env, MARKER: marker},
                 cwd=self._cwd,
                 start_new_session=True,
             )
@@ -103,7 +106,7 @@ class StdioConnection(Connection):
                 "Check the command and its directory.",
             ) from None
         self._transport = transport
-        self._lifeline.add(transport.get_pid())
+        self._lifeline.add(transport.get_pid(), marker)
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
             if self._stdin.is_closing():  # it has ended already: its exit code and last words say why
@@ -116,15 +119,20 @@ class StdioConnection(Connection):
                 self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
             return self.peer
         except TimeoutError:
-            await self.close()
+            await self._close_for_sure()
             raise UpstreamUnavailable(
                 f"Server '{self.server}' started but did not finish its handshake within {timeout:g} s"
                 f"{self._said()}.",
                 "Run its command by hand to see what it waits for.",
             ) from None
         except BaseException:
-            await self.close()
+            await self._close_for_sure()
             raise
+
+    async def _close_for_sure(self) -> None:
+        """Close although whoever opened it was cancelled: a child must not stay behind."""
+        with anyio.CancelScope(shield=True):
+            await self.close()
 
     async def _handshake(self, timeout: float) -> Peer:
         # `initialize` first, although the specification suggests probing with server/discover: nearly

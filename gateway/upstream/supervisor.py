@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+import anyio
 import anyio.abc
 
 from gateway import jsonrpc
@@ -45,6 +46,8 @@ GIVE_UP: Final = 8
 A remote server that is away is asked for ever, at the longest pause: asking starts nothing."""
 STABLE: Final = 10.0
 """Seconds of life that make a server's earlier failures forgotten."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds a server that is being started may take to end."""
 PING_TIMEOUT: Final = 10.0
 PINGS: Final = 3
 """Pings in a row, unanswered, that make a server count as hung."""
@@ -85,6 +88,13 @@ class Owner(Protocol):
         """A connection was opened."""
 
 
+class Opening(NamedTuple):
+    """An attempt to open a connection, which all callers share that want it meanwhile."""
+
+    connection: asyncio.Future[Connection]
+    scope: anyio.CancelScope
+
+
 class Upstream:
     """A server behind the gateway, and its live connections by pool key.
 
@@ -116,7 +126,7 @@ class Upstream:
         self._checking = False
         self._connector: Connector | None = None
         self._connections: dict[PoolKey, Connection] = {}
-        self._opening: dict[PoolKey, asyncio.Future[Connection]] = {}
+        self._opening: dict[PoolKey, Opening] = {}
         self._failures = 0
         self._retry_at = 0.0
         self._reviving = False
@@ -239,40 +249,31 @@ class Upstream:
         if self.state is State.DISABLED:
             raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
         loop = asyncio.get_running_loop()
-        future = self._opening.get(key)
-        if future is None:
+        opening = self._opening.get(key)
+        if opening is None:
             if self.error is not None and self.state in _DEAD and loop.time() < self._retry_at:
                 # The circuit is open; the next attempt after the pause is its probe.
                 raise self.error.with_traceback(None)  # raised many times, it must not grow
-            future = self._opening[key] = loop.create_future()
-            future.add_done_callback(_seen)
-            self._tasks.start_soon(self._open, key, future, name=f"open {self.name}")
+            opening = self._opening[key] = Opening(loop.create_future(), anyio.CancelScope())
+            opening.connection.add_done_callback(_seen)
+            self._tasks.start_soon(self._open, key, opening, name=f"open {self.name}")
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(future)
+                return await asyncio.shield(opening.connection)
         except TimeoutError:
             raise UpstreamTimeout(
                 f"Server '{self.name}' is still starting after {timeout:g} s.", "Try again in a moment."
             ) from None
 
-    async def _open(self, key: PoolKey, future: asyncio.Future[Connection]) -> None:
+    async def _open(self, key: PoolKey, opening: Opening) -> None:
+        future = opening.connection
         try:
-            if not self._connections:
-                if self.state not in _DEAD:  # lost, and coming back after a pause: callers wait for it
-                    await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
-                self.state = State.STARTING
-            if self._connector is None or self.server.spec.transport is Transport.STDIO:
-                # A program may have been replaced since it was approved: each start is checked anew.
-                self._connector = await self._owner.connector(self.server)
-            connection = await self._connector.open(
-                key.era,
-                START_TIMEOUT,
-                lambda connection, message: self._owner.on_message(self, connection, message),
-                self._lost,
-                next(iter(self._connections.values()), None),
-            )
+            with opening.scope:
+                connection = await self._attempt(key)
+            if opening.scope.cancelled_caught:
+                raise UpstreamUnavailable(f"Server '{self.name}' was stopped while it was starting.")
         except GatewayError as error:
-            if not self._connections:
+            if not self._connections and not opening.scope.cancelled_caught:
                 self._failed(error)
             future.set_exception(error)
             return
@@ -284,7 +285,8 @@ class Upstream:
                 return
             raise
         finally:
-            self._opening.pop(key, None)
+            if self._opening.get(key) is opening:
+                del self._opening[key]
         if self._closed:
             future.set_exception(UpstreamUnavailable(f"Server '{self.name}' was removed."))
             await connection.close()
@@ -305,6 +307,22 @@ class Upstream:
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
+
+    async def _attempt(self, key: PoolKey) -> Connection:
+        if not self._connections:
+            if self.state not in _DEAD:  # lost, and coming back after a pause: callers wait for it
+                await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
+            self.state = State.STARTING
+        if self._connector is None or self.server.spec.transport is Transport.STDIO:
+            # A program may have been replaced since it was approved: each start is checked anew.
+            self._connector = await self._owner.connector(self.server)
+        return await self._connector.open(
+            key.era,
+            START_TIMEOUT,
+            lambda connection, message: self._owner.on_message(self, connection, message),
+            self._lost,
+            next(iter(self._connections.values()), None),
+        )
 
     def _failed(self, error: GatewayError) -> None:
         self.error = error
@@ -353,7 +371,7 @@ class Upstream:
             self.state = State.FAILED
             self.error = UpstreamUnavailable(
                 f"{reason} It has ended {self._failures} times in a row.",
-                f"See its log with toolyard inspect {self.name}; the next call or a restart tries again.",
+                f"See toolyard logs {self.name}; the next call or toolyard restart {self.name} tries again.",
             )
             return
         self.state = State.STARTING
@@ -441,17 +459,25 @@ class Upstream:
             and self.server.spec.transport is Transport.STDIO
             and time.monotonic() - self._used_at > self._idle_timeout
         ):
-            connections, self._connections = self.connections, {}
             self.state = State.IDLE
-            await asyncio.gather(*(connection.close() for connection in connections))
+            await self._end()
 
     async def restart(self) -> None:
         """End every connection and forget earlier failures; the caller opens it anew."""
-        connections, self._connections = self.connections, {}
-        await asyncio.gather(*(connection.close() for connection in connections))
         self.wake()
         if self.state is not State.DISABLED:
-            self.state = State.IDLE
+            self.state, self.error = State.IDLE, None  # before the wait: a call may open it anew meanwhile
+        await self._end()
+
+    async def _end(self) -> None:
+        """Close what is open and give up what is being opened; what is opened later stays."""
+        connections, self._connections = self.connections, {}
+        openings, self._opening = list(self._opening.values()), {}
+        for opening in openings:
+            opening.scope.cancel()
+        await asyncio.gather(*(connection.close() for connection in connections))
+        if openings:
+            await asyncio.wait([opening.connection for opening in openings], timeout=CLOSE_TIMEOUT)
 
     def wake(self) -> None:
         """Forget earlier failures: a person has done something about them."""
@@ -462,6 +488,8 @@ class Upstream:
     async def close(self, drain: float = 0.0) -> None:
         """Take no new calls, let calls in flight finish for ``drain`` seconds, end every connection."""
         self._closed = True
+        for opening in self._opening.values():
+            opening.scope.cancel()
         if drain and self.in_flight:
             self._quiet.clear()
             try:
@@ -469,8 +497,7 @@ class Upstream:
                     await self._quiet.wait()
             except TimeoutError:
                 log.warning("server '%s' is closed with %d calls in flight", self.name, self.in_flight)
-        connections, self._connections = self.connections, {}
-        await asyncio.gather(*(connection.close() for connection in connections))
+        await self._end()
         if self._connector is not None:
             self._connector.close()
 
