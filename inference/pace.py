@@ -27,7 +27,7 @@ class Pace:
             bucket = self._bucket(decode_tokens)
             self._decode[bucket] = self._blend(self._decode.get(bucket), seconds)
         else:
-            # Charging the whole step to its prompt tokens overestimates small steps: it errs on the calm side.
+            # Never less than a tenth of the step: a noisy base must not make prompt tokens look free.
             base = self._decode.get(self._bucket(decode_tokens), 0.0) if decode_tokens else 0.0
             extra = max(seconds - base, 0.1 * seconds)
             self._per_token = self._blend(self._per_token, extra / prompt_tokens)

@@ -75,7 +75,7 @@ class SchedulerStats:
 
 
 class Scheduler:
-    def __init__(self, cache: PrefixCache, limits: Limits = Limits(), pace: Pace | None = None) -> None:  # noqa: B008
+    def __init__(self, cache: PrefixCache, limits: Limits = Limits(), pace: Pace | None = None) -> None:
         self.cache = cache
         self.limits = limits
         self.pace = pace or Pace()
@@ -96,8 +96,8 @@ class Scheduler:
             raise ContextTooLongError("The prompt is empty: send at least one token.")
         if total > self.limits.max_context:
             raise ContextTooLongError(
-                f"{len(request.prompt)} prompt tokens and {request.params.max_tokens} output tokens exceed the "
-                f"context of {self.limits.max_context} tokens. Shorten the prompt or lower max_tokens."
+                f"{len(request.prompt)} prompt tokens and {request.params.max_tokens} output tokens exceed "
+                f"the context of {self.limits.max_context} tokens. Shorten the prompt or lower max_tokens."
             )
         capacity = self.cache.pool.count * self.cache.pool.size
         if total > capacity:
@@ -220,7 +220,7 @@ class Scheduler:
             self._preempt(self.running[-1], chunks)
 
     def _make_room(self, seq: Sequence, tokens: int, chunks: dict[Sequence, Chunk]) -> bool:
-        """Pages for `tokens` tokens, preempting from the least urgent end; False if `seq` itself had to go."""
+        """Pages for `tokens` tokens, preempting the least urgent; False if `seq` itself had to go."""
         while not self.cache.grow(seq, tokens):
             victim = self.running[-1]
             self._preempt(victim, chunks)
