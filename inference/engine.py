@@ -191,7 +191,9 @@ class Engine:
     def _verdict(self, seq: Sequence, token: int, length: int) -> tuple[Finish | None, str | None]:
         """Whether a sequence ends with this token as its `length`th output."""
         params, matcher = seq.request.params, seq.request.matcher
-        if matcher is not None and token not in self.eos:
+        if matcher is not None:
+            if token in self.eos:  # the mask allows it only where the output is complete
+                return Finish.STOP, None
             if not matcher.accept(token):
                 return Finish.ERROR, f"The grammar did not allow token {token}, although its mask did."
             if matcher.done:

@@ -91,6 +91,21 @@ class Scheduler:
         :raises ContextTooLongError: it could never run here, however long it waits.
         :raises QueueFullError: too many wait already.
         """
+        self.admissible(request)
+        if len(self.waiting) >= self.limits.max_waiting:
+            raise QueueFullError(
+                f"{len(self.waiting)} requests wait already. Try again later.", retry_after=1.0
+            )
+        seq = Sequence(request, self._arrivals)
+        self._arrivals += 1
+        insort(self.waiting, seq, key=lambda s: s.urgency)
+        return seq
+
+    def admissible(self, request: Request) -> None:
+        """Whether a request could ever run here. Reads only constants, so any thread may ask.
+
+        :raises ContextTooLongError: it could not, however long it waits.
+        """
         total = len(request.prompt) + request.params.max_tokens
         if not request.prompt:
             raise ContextTooLongError("The prompt is empty: send at least one token.")
@@ -105,14 +120,6 @@ class Scheduler:
                 f"{total} tokens do not fit the KV cache of {capacity} tokens. Shorten the prompt, lower "
                 "max_tokens, or start the server with a larger --kv-tokens."
             )
-        if len(self.waiting) >= self.limits.max_waiting:
-            raise QueueFullError(
-                f"{len(self.waiting)} requests wait already. Try again later.", retry_after=1.0
-            )
-        seq = Sequence(request, self._arrivals)
-        self._arrivals += 1
-        insort(self.waiting, seq, key=lambda s: s.urgency)
-        return seq
 
     def finish(self, seq: Sequence, reason: Finish, *, keep: bool = True) -> list[int]:
         """End a sequence at once and free its pages; returns the pages that became free.

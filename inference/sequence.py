@@ -40,6 +40,19 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Hints:
+    """What a caller may say about the program a request belongs to. Kept with the request for policies that
+    look beyond one call (who shares, what comes next); the scheduler itself reads only priority and deadline.
+    """
+
+    program: str | None = None
+    client: str | None = None
+    expected_tool: str | None = None
+    turn: int | None = None
+    last_turn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt to continue. A smaller `priority` is more urgent; `deadline` is on the monotonic clock.
 
@@ -53,6 +66,7 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     matcher: Matcher | None = None
+    hints: Hints = Hints()
 
 
 class Status(enum.Enum):
