@@ -13,7 +13,9 @@ class TextStream:
     back until it is decided.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...] = (), *, skip_special: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stops: tuple[str, ...] = (), *, skip_special: bool = True
+    ) -> None:
         self.tokenizer, self.stops, self.skip_special = tokenizer, stops, skip_special
         self.stopped = False
         self.text = ""  # all that was given out

@@ -22,7 +22,9 @@ log = logging.getLogger("inference")
 class AdaptiveCompiler(GrammarCompiler):
     """Thread-safe: compilations run on the caller's threads, one at a time for each library."""
 
-    def __init__(self, fresh: GrammarCompiler | None, cached: GrammarCompiler | None, remember: int = 1024) -> None:
+    def __init__(
+        self, fresh: GrammarCompiler | None, cached: GrammarCompiler | None, remember: int = 1024
+    ) -> None:
         self.fresh, self.cached = fresh, cached
         self._seen: OrderedDict[GrammarSpec, None] = OrderedDict()
         self._remember = remember
@@ -54,7 +56,9 @@ def make_compiler(folder: Path, tokenizer: Tokenizer, vocabulary: int, eos: list
 
         fresh = LLGuidanceCompiler(folder, vocabulary, eos[0])
     except ImportError as problem:
-        log.warning("llguidance is missing (%s): first uses of a grammar wait for XGrammar to compile.", problem)
+        log.warning(
+            "llguidance is missing (%s): first uses of a grammar wait for XGrammar to compile.", problem
+        )
     try:
         from inference.grammar.xgrammar import XGrammarCompiler
 

@@ -71,5 +71,7 @@ class LLGuidanceCompiler(GrammarCompiler):
         if spec.kind == "regex":
             return str(LLMatcher.grammar_from_regex(spec.text))
         if spec.kind == "choice":
-            return str(LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(spec.text)))))
+            return str(
+                LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, json.loads(spec.text))))
+            )
         raise GrammarError(f"llguidance does not take a grammar of kind {spec.kind!r}")

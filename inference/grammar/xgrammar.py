@@ -45,7 +45,9 @@ class XGrammarMatcher(Matcher):
 class XGrammarCompiler(GrammarCompiler):
     """Compiled grammars are cached inside the library, up to `cache_bytes`."""
 
-    def __init__(self, tokenizer: Tokenizer, vocabulary: int, eos: list[int], cache_bytes: int = 2**27) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, vocabulary: int, eos: list[int], cache_bytes: int = 2**27
+    ) -> None:
         import xgrammar
 
         # Special tokens have no text of their own: an empty entry keeps them out of every mask.

@@ -34,7 +34,7 @@ _POINTERS = ("x", "y", "r", "w", "scale", "bias", "q_norm", "k_norm", "k_cache",
 class Op(ctypes.Structure):
     """op_t of cpu.c."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int32) for name in _INTS),
         *((name, ctypes.c_void_p) for name in _POINTERS),
         ("eps", ctypes.c_float),
@@ -44,7 +44,7 @@ class Op(ctypes.Structure):
 class BatchStruct(ctypes.Structure):
     """batch_t of cpu.c."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "unused")),
         *(
             (name, ctypes.c_void_p)

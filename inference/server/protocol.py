@@ -74,7 +74,9 @@ class _Body:
     def number(self, name: str, default: float, low: float, high: float) -> float:
         value = float(self.get(name, (int, float), default))
         if not low <= value <= high:
-            raise BadRequestError(f"{name!r} should be between {low:g} and {high:g}, not {value:g}", param=name)
+            raise BadRequestError(
+                f"{name!r} should be between {low:g} and {high:g}, not {value:g}", param=name
+            )
         return value
 
     def whole(self, name: str, default: int, low: int, high: int = 2**62) -> int:
@@ -151,7 +153,9 @@ def _hint(body: _Body, headers: Mapping[str, str], name: str, header: str, kind:
     try:
         return kind(text)  # type: ignore[call-arg]
     except ValueError:
-        raise BadRequestError(f"header {header!r} should be {kind.__name__}, not {text!r}", param=header) from None
+        raise BadRequestError(
+            f"header {header!r} should be {kind.__name__}, not {text!r}", param=header
+        ) from None
 
 
 def _messages(body: _Body) -> list[dict[str, Any]]:
@@ -164,9 +168,13 @@ def _messages(body: _Body) -> list[dict[str, Any]]:
             raise BadRequestError(f"messages[{i}] should be an object with a 'role'", param="messages")
         content = message.get("content")
         if isinstance(content, list):  # content parts: this server reads text
-            texts = [p.get("text") if isinstance(p, dict) and p.get("type") == "text" else None for p in content]
+            texts = [
+                p.get("text") if isinstance(p, dict) and p.get("type") == "text" else None for p in content
+            ]
             if not all(isinstance(t, str) for t in texts):
-                raise BadRequestError(f"messages[{i}]: only content parts of type 'text' are supported", param="messages")
+                raise BadRequestError(
+                    f"messages[{i}]: only content parts of type 'text' are supported", param="messages"
+                )
             content = "".join(str(t) for t in texts)
         elif content is not None and not isinstance(content, str):
             raise BadRequestError(f"messages[{i}]: 'content' should be text", param="messages")
@@ -232,10 +240,14 @@ def _tool_choice(body: _Body) -> ToolChoice:
         name = (choice.get("function") or {}).get("name")
         named = tuple(t for t in tools if t["function"]["name"] == name)
         if not named:
-            raise BadRequestError(f"tool_choice names {name!r}, which is not among 'tools'", param="tool_choice")
+            raise BadRequestError(
+                f"tool_choice names {name!r}, which is not among 'tools'", param="tool_choice"
+            )
         return ToolChoice("required", named)
     if choice not in ("none", "auto", "required"):
-        raise BadRequestError("'tool_choice' should be none, auto, required or a function", param="tool_choice")
+        raise BadRequestError(
+            "'tool_choice' should be none, auto, required or a function", param="tool_choice"
+        )
     if choice == "required" and not tools:
         raise BadRequestError("tool_choice 'required' needs 'tools'", param="tools")
     return ToolChoice(choice, tuple(tools))
@@ -280,7 +292,9 @@ def _response_format(body: _Body) -> GrammarSpec | None:
     if kind == "json_schema":
         schema = (form.get("json_schema") or {}).get("schema")
         if not isinstance(schema, dict):
-            raise BadRequestError("response_format.json_schema.schema should be an object", param="response_format")
+            raise BadRequestError(
+                "response_format.json_schema.schema should be an object", param="response_format"
+            )
         return GrammarSpec("json_schema", json.dumps(schema))
     raise BadRequestError(
         f"response_format type {kind!r} is not one of text, json_object, json_schema", param="response_format"
@@ -300,6 +314,11 @@ def _structured(body: _Body) -> GrammarSpec | None:
         return GrammarSpec("regex", value)
     if kind == "grammar" and isinstance(value, str):
         return GrammarSpec("ebnf", value)
-    if kind == "choice" and isinstance(value, list) and value and all(isinstance(v, str) and v for v in value):
+    if (
+        kind == "choice"
+        and isinstance(value, list)
+        and value
+        and all(isinstance(v, str) and v for v in value)
+    ):
         return GrammarSpec("choice", json.dumps(value))
     raise BadRequestError(f"structured_outputs.{kind} has no usable value", param="structured_outputs")

@@ -16,13 +16,14 @@ from inference.engine import Engine, EngineConfig  # noqa: E402
 from inference.runner import ModelRunner, RunnerConfig  # noqa: E402
 from inference.sequence import Request, SamplingParams  # noqa: E402
 
-
 BACKENDS = ["reference", "cpu"]
 
 
 @lru_cache
 def runner(folder, backend: str, kv_tokens: int = 16384) -> ModelRunner:
-    return ModelRunner(folder, RunnerConfig(backend=backend, dtype="float32", kv_tokens=kv_tokens, step_tokens=64))
+    return ModelRunner(
+        folder, RunnerConfig(backend=backend, dtype="float32", kv_tokens=kv_tokens, step_tokens=64)
+    )
 
 
 def engine(reference: Reference, backend: str, kv_tokens: int = 16384, **config) -> Engine:
@@ -49,7 +50,9 @@ def test_logits_are_within_1e_4_of_transformers(reference: Reference, backend: s
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_schedule_gives_the_tokens_of_transformers(reference: Reference, backend: str, data: st.DataObject) -> None:
+def test_any_schedule_gives_the_tokens_of_transformers(
+    reference: Reference, backend: str, data: st.DataObject
+) -> None:
     """Chunking, prefix hits, preemption, speculation, batch mix, cancellation of neighbours."""
     e = engine(
         reference,
@@ -125,7 +128,9 @@ def test_speculation_accepts_drafts_and_changes_nothing(qwen3: Reference, backen
     ],
 )
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_variants_of_config_give_transformers_logits(tmp_path, family: str, changes: dict, backend: str) -> None:
+def test_variants_of_config_give_transformers_logits(
+    tmp_path, family: str, changes: dict, backend: str
+) -> None:
     reference = make_checkpoint(tmp_path, family, **changes)
     tokens = [(11 * i + i * i) % 440 for i in range(200)]
     r = ModelRunner(tmp_path, RunnerConfig(backend=backend, dtype="float32", step_tokens=256))
@@ -143,7 +148,9 @@ def test_bfloat16_on_the_c_kernels_is_closer_to_fp32_than_transformers_bfloat16(
 
 
 @pytest.mark.parametrize(("bits", "worst"), [("int8", 0.03), ("int4", 0.5)])
-def test_quantised_c_kernels_agree_with_the_dequantised_reference(qwen3: Reference, bits: str, worst: float) -> None:
+def test_quantised_c_kernels_agree_with_the_dequantised_reference(
+    qwen3: Reference, bits: str, worst: float
+) -> None:
     tokens = [(11 * i + i * i) % 440 for i in range(40)]
     make = lambda b: ModelRunner(qwen3.folder, RunnerConfig(backend=b, dtype="float32", quantize=bits))  # noqa: E731
     wanted = Engine(make("reference")).logits(tokens)
