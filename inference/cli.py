@@ -12,9 +12,7 @@ import typer
 
 from inference.errors import InferenceError
 
-app = typer.Typer(
-    name="infer", help="Serve a language model from this machine, and measure it.", no_args_is_help=True
-)
+app = typer.Typer(name="infer", no_args_is_help=True)
 
 ModelOption = Annotated[
     Path, typer.Option(help="Hugging Face folder: config.json, safetensors, tokenizer.json.")
@@ -36,6 +34,11 @@ def _threads(wanted: int) -> int:
 def _complain(problem: Exception) -> None:
     typer.echo(f"error: {problem}", err=True)
     raise typer.Exit(1) from None
+
+
+@app.callback()
+def infer() -> None:
+    """Serve a language model from this machine, and measure it."""
 
 
 @app.command()
@@ -64,7 +67,7 @@ def serve(
     speculate: Annotated[bool, typer.Option(help="Prompt-lookup speculation (lossless).")] = True,
     drain_seconds: Annotated[float, typer.Option(help="Time for running answers after SIGTERM.")] = 30.0,
 ) -> None:
-    """Serve an OpenAI-compatible API: /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics."""
+    """Serve an OpenAI-compatible API on this machine until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         from inference.engine import EngineConfig
