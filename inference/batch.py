@@ -50,8 +50,11 @@ class Batch:
             starts.append(len(ids))
             if chunk.sample:
                 rows += range(len(ids) - wanted_rows(chunk), len(ids))
-        array = lambda xs: np.array(xs, np.int32)  # noqa: E731
-        return cls(array(ids), array(positions), array(slots), array(starts), tables, array(rows))
+        return cls(_array(ids), _array(positions), _array(slots), _array(starts), tables, _array(rows))
+
+
+def _array(values: list[int]) -> Ints:
+    return np.array(values, np.int32)
 
 
 def wanted_rows(chunk: Chunk) -> int:

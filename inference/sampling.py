@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Log-probability of the chosen token under the model (temperature 1, no filters), and of the best ones."""
+    """Log-probability of the chosen token under the model (no temperature, no filters), and of the best."""
 
     token: int
     logprob: float
@@ -85,13 +85,12 @@ class Sampler:
         if all(p.greedy for p in params):
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
-        column = lambda xs: torch.tensor(xs, dtype=torch.float32)[:, None]  # noqa: E731
-        scaled = logits / column([p.temperature or 1.0 for p in params])
+        scaled = logits / _column([p.temperature or 1.0 for p in params])
         if any(0 < p.top_k < scaled.shape[1] or p.top_p < 1 for p in params):
             scaled = self._top(scaled, params)
         probabilities = scaled.softmax(-1)
         if any(p.min_p > 0 for p in params):  # Nguyen et al., "Min-p", 2024
-            floor = probabilities.amax(-1, keepdim=True) * column([p.min_p for p in params])
+            floor = probabilities.amax(-1, keepdim=True) * _column([p.min_p for p in params])
             probabilities = probabilities.masked_fill(probabilities < floor, 0.0)
         drawn = (probabilities / self._noise(rows, scaled.shape[1])).argmax(-1)
         best = logits.argmax(-1)
@@ -131,3 +130,7 @@ class Sampler:
 def token_set(mask: Mask, size: int) -> npt.NDArray[np.int64]:
     """The tokens whose bit is set."""
     return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[:size])
+
+
+def _column(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None]

@@ -34,7 +34,7 @@ class PromptLookup:
         self._drafted: float | None = None
 
     def propose(self, running: list[Sequence]) -> None:
-        """Fill `seq.draft` for sequences about to decode. In larger batches the arithmetic is needed elsewhere."""
+        """Fill `seq.draft` for sequences about to decode. Larger batches have no arithmetic to spare."""
         decoding = [s for s in running if s.decoding and s.request.matcher is None]
         if len(decoding) > self.max_batch:
             return
@@ -74,8 +74,11 @@ class PromptLookup:
 
     def observe(self, drafted: bool, seconds: float) -> None:
         """Time of a step that did nothing but decode."""
-        blend = lambda old: seconds if old is None else old + 0.1 * (seconds - old)  # noqa: E731
         if drafted:
-            self._drafted = blend(self._drafted)
+            self._drafted = _blend(self._drafted, seconds)
         else:
-            self._plain = blend(self._plain)
+            self._plain = _blend(self._plain, seconds)
+
+
+def _blend(old: float | None, new: float) -> float:
+    return new if old is None else old + 0.1 * (new - old)
