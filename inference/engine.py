@@ -250,7 +250,7 @@ class Engine:
         return results
 
     def logits(self, tokens: list[int]) -> Tensor:
-        """Logits [T, vocabulary] after each token of one sequence, computed from an idle engine (evaluation)."""
+        """Logits [T, vocabulary] after each token of one sequence, from an idle engine (evaluation)."""
         assert self.idle, "logits() borrows the page pool: run it while nothing else does"
         size = self.runner.page_size
         pages = np.arange(-(-len(tokens) // size), dtype=np.int32)

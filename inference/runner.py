@@ -83,12 +83,12 @@ class ModelRunner:
         ctx = BuildContext(self.model_config, checkpoint, self.kernels, rope, self.pages, bits)
         self.model = build_model(ctx)
         self.caches = ctx.caches
-        if unused := [n for n in checkpoint.unused() if not n.endswith("rotary_emb.inv_freq")]:
-            if not (self.model_config.tied and unused == ["lm_head.weight"]):
-                log.warning(
-                    "The checkpoint has tensors that this architecture does not use: %s",
-                    ", ".join(unused[:5]),
-                )
+        harmless = ("rotary_emb.inv_freq", *(["lm_head.weight"] if self.model_config.tied else []))
+        if unused := [n for n in checkpoint.unused() if not n.endswith(harmless)]:
+            log.warning(
+                "The checkpoint has tensors that this architecture does not use: %s",
+                ", ".join(unused[:5]),
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [R, vocabulary] f32, valid until the next call."""
@@ -100,7 +100,7 @@ class ModelRunner:
 
     @property
     def decode_bytes(self) -> int:
-        """Bytes of weights that one decode step must read (the embedding is a lookup unless it is the head)."""
+        """Bytes of weights that one decode step must read (of an untied embedding only a row)."""
         matrices: list[Matrix] = [self.model.head.matrix]
         for layer in self.model.layers:
             matrices += [layer.attention.qkv, layer.attention.output, layer.mlp.gate_up, layer.mlp.down]

@@ -1,8 +1,8 @@
 """The engine on a thread of its own, spoken to through queues.
 
-The thread owns the engine: nobody else touches scheduler, cache or model. Commands go in by a queue, outputs
-come back by a callback, once a step. How many requests are inside is bounded at the door, so a flood is turned
-away with a time to come back and never grows a queue without end.
+The thread owns the engine: nobody else touches scheduler, cache or model. Commands go in by a queue,
+outputs come back by a callback, once a step. How many requests are inside is bounded at the door, so a flood
+is turned away with a time to come back and never grows a queue without end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which library serves which grammar.
 
-A grammar seen for the first time goes to llguidance, which needs no preparation; one that comes back is worth
-compiling, so it goes to XGrammar, whose masks are cheaper. Either library may be absent; the other then serves
-all, and a server without both answers grammar requests with a clear error.
+A grammar seen for the first time goes to llguidance, which needs no preparation; one that comes back is
+worth compiling, so it goes to XGrammar, whose masks are cheaper. Either library may be absent; the other then
+serves all, and a server without both answers grammar requests with a clear error.
 """
 
 from __future__ import annotations

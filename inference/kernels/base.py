@@ -79,7 +79,7 @@ class Kernels(ABC):
 
     @abstractmethod
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
-        """Zero pages whose content is not finite: masked positions are multiplied by 0, and 0 * NaN is NaN."""
+        """Zero pages that may hold NaN: masked positions are multiplied by 0, and 0 * NaN is NaN."""
 
     # ---- in a model's forward pass, T tokens
     @abstractmethod
@@ -118,4 +118,4 @@ class Kernels(ABC):
     # ---- one step
     @abstractmethod
     def run(self, forward: Callable[[], Tensor], batch: Batch) -> Tensor:
-        """Compute `forward` (a model) for a batch: logits [R, vocabulary] in f32, valid until the next run."""
+        """Compute `forward` (a model) for a batch: logits [R, vocabulary] f32, valid until the next run."""

@@ -47,7 +47,7 @@ def _cpu() -> str:
 def library() -> ctypes.CDLL:
     """The compiled kernels.
 
-    :raises KernelError: there is no C compiler, or it does not compile them; says which command failed and how.
+    :raises KernelError: there is no C compiler, or it fails; says which command failed and how.
     """
     cc = compiler()
     if cc is None:

@@ -121,8 +121,8 @@ class CpuKernels(Kernels):
     def cache(self, pages: int, kv_heads: int, head_dim: int) -> LayerCache:
         if head_dim % BLOCK:
             raise KernelError(f"The CPU kernels need a head_dim that is a multiple of 16, not {head_dim}.")
-        make = lambda: torch.zeros((pages, kv_heads, self.page_size * head_dim), dtype=self.dtype)  # noqa: E731
-        return LayerCache(make(), make())
+        keys = torch.zeros((pages, kv_heads, self.page_size * head_dim), dtype=self.dtype)
+        return LayerCache(keys, keys.clone())
 
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
         for c in caches:
@@ -142,7 +142,7 @@ class CpuKernels(Kernels):
         weakref.finalize(handle, free.append, storage)
         return handle
 
-    def _note(self, kind: int, *, eps: float = 0.0, **fields: int | Tensor | None) -> None:
+    def _note(self, kind: int, eps: float = 0.0, /, **fields: int | Tensor | None) -> None:
         values: dict[str, int] = {}
         for name, value in fields.items():
             if isinstance(value, Tensor):
@@ -159,12 +159,12 @@ class CpuKernels(Kernels):
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = self._buffer(x.shape[1])
-        self._note(NORM, n=x.shape[1], x=x, y=out, w=weight, eps=eps)
+        self._note(NORM, eps, n=x.shape[1], x=x, y=out, w=weight)
         return out
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = self._buffer(x.shape[1])
-        self._note(ADD_NORM, n=x.shape[1], x=x, y=out, r=residual, w=weight, eps=eps)
+        self._note(ADD_NORM, eps, n=x.shape[1], x=x, y=out, r=residual, w=weight)
         return out
 
     def linear(self, x: Tensor, weight: Matrix) -> Tensor:
@@ -196,7 +196,7 @@ class CpuKernels(Kernels):
 
     def rope_store(self, qkv: Tensor, heads: Heads, cache: LayerCache) -> None:
         norms = {"q_norm": heads.q_norm, "k_norm": heads.k_norm}
-        self._note(ROPE_STORE, y=qkv, w=heads.rope, eps=heads.eps, **norms, **self._heads(heads, cache))
+        self._note(ROPE_STORE, heads.eps, y=qkv, w=heads.rope, **norms, **self._heads(heads, cache))
 
     def attention(self, qkv: Tensor, heads: Heads, cache: LayerCache) -> Tensor:
         out = self._buffer(heads.queries * heads.size)

@@ -1,4 +1,4 @@
-"""Plain torch, written to be read and to be trusted: tests check it against float64, and all else against it."""
+"""Plain torch, written to be read and trusted: tests check it against float64, and all else against it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ class ReferenceKernels(Kernels):
         data = dequantize(weight) if isinstance(weight, Quantized) else weight
         data = data.to(self.device, self.dtype)
         kind = str(self.dtype).removeprefix("torch.")
-        return Matrix(
-            *data.shape, data, None if bias is None else bias.to(self.device, self.dtype), kind=kind
-        )
+        offsets = None if bias is None else bias.to(self.device, self.dtype)
+        return Matrix(data.shape[0], data.shape[1], data, offsets, kind=kind)
 
     def vector(self, values: Tensor) -> Tensor:
         return values.to(self.device, self.dtype)
 
     def cache(self, pages: int, kv_heads: int, head_dim: int) -> LayerCache:
         shape = (pages * self.page_size, kv_heads, head_dim)
-        make = lambda: torch.zeros(shape, dtype=self.dtype, device=self.device)  # noqa: E731
-        return LayerCache(make(), make())
+        keys = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return LayerCache(keys, keys.clone())
 
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
         for c in caches:
@@ -83,8 +82,8 @@ class ReferenceKernels(Kernels):
 
     @staticmethod
     def _split(qkv: Tensor, heads: Heads) -> tuple[Tensor, ...]:
-        view = qkv.view(len(qkv), -1, heads.size)
-        return view.split([heads.queries, heads.keys, heads.keys], 1)
+        view, ends = qkv.view(len(qkv), -1, heads.size), heads.queries + heads.keys
+        return view[:, : heads.queries], view[:, heads.queries : ends], view[:, ends:]
 
     def attention(self, qkv: Tensor, heads: Heads, cache: LayerCache) -> Tensor:
         batch = self._now()

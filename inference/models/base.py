@@ -1,4 +1,4 @@
-"""The decoder that Llama, Qwen2 and Qwen3 share; a family says what its attention and feed-forward look like."""
+"""The decoder that Llama, Qwen2 and Qwen3 share; a family says what its attention and feed-forward are."""
 
 from __future__ import annotations
 

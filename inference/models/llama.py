@@ -1,4 +1,4 @@
-"""Llama 2 and 3 (Touvron et al., 2023; Dubey et al., 2024): grouped queries, no biases unless config says so."""
+"""Llama 2 and 3 (Touvron et al., 2023; Dubey et al., 2024): grouped queries, biases only by config."""
 
 from __future__ import annotations
 

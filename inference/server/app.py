@@ -125,8 +125,8 @@ class Service:
         room = min(runner.context, runner.pages * runner.page_size) - len(prompt)
         if room < 1:
             raise ContextTooLongError(
-                f"The prompt of {len(prompt)} tokens leaves no room in the context of {runner.context} tokens "
-                f"and the KV cache of {runner.pages * runner.page_size}. Shorten it."
+                f"The prompt of {len(prompt)} tokens leaves no room in the context of {runner.context} "
+                f"tokens and the KV cache of {runner.pages * runner.page_size}. Shorten it."
             )
         return room
 

@@ -1,8 +1,8 @@
 """OpenAI's request bodies, checked by hand: what comes in, in our own records.
 
 Fields beyond OpenAI's (top level of the body, where SDKs put `extra_body`): min_tokens, ignore_eos, top_k,
-min_p, stop_token_ids, priority, deadline_ms, cache_salt, program_id, client_id, tool (the tool expected to run
-next), turn, last_turn, and `structured_outputs` with one of json, regex, choice, grammar.
+min_p, stop_token_ids, priority, deadline_ms, cache_salt, program_id, client_id, tool (the tool expected to
+run next), turn, last_turn, and `structured_outputs` with one of json, regex, choice, grammar.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def batch(sizes: list[int], contexts: list[int], page_size: int) -> Batch:
     width = max(-(-c // page_size) for c in contexts)
     order = np.random.default_rng(0).permutation(len(sizes) * width).astype(np.int32)
     tables = order.reshape(len(sizes), width)
-    positions = np.concatenate([np.arange(c - n, c) for n, c in zip(sizes, contexts, strict=True)]).astype(np.int32)
+    positions = np.concatenate([np.arange(c - n, c) for n, c in zip(sizes, contexts, strict=True)]).astype(
+        np.int32
+    )
     owner = np.repeat(np.arange(len(sizes)), sizes)
     slots = tables[owner, positions // page_size] * page_size + positions % page_size
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
@@ -134,7 +136,9 @@ def test_rope_cache_and_attention(name: str, q: int, kv: int, d: int, normed: bo
         for s, n in enumerate(before)
         for p in range(n)
     ]
-    early = Batch(early.ids, early.positions, np.array(slots, np.int32), early.starts, late.tables, early.rows)
+    early = Batch(
+        early.ids, early.positions, np.array(slots, np.int32), early.starts, late.tables, early.rows
+    )
     late = Batch(late.ids + sum(before), late.positions, late.slots, late.starts, late.tables, late.rows)
     x = rand(sum(before) + total, (q + 2 * kv) * d)
     table = inputs(kernels, x)
@@ -194,7 +198,11 @@ def test_c_products_of_every_kind_and_shape(kind: str, n: int, k: int, tokens: i
         matrix = kernels.matrix(packed, bias)
     else:
         matrix = kernels.matrix(stored, bias)
-    ours = run(kernels, batch([tokens], [tokens], 16), lambda: kernels.linear(kernels.gather(kernels.embed(table)), matrix))
+    ours = run(
+        kernels,
+        batch([tokens], [tokens], 16),
+        lambda: kernels.linear(kernels.gather(kernels.embed(table)), matrix),
+    )
     exact = x.to(dtype).double() @ stored.double().T + bias
     assert (ours - exact).abs().max() < 2e-4
 

@@ -1,4 +1,4 @@
-"""The server over a real socket: OpenAI's API, and what happens when clients, signals and numbers misbehave."""
+"""The server over a real socket: OpenAI's API, and what happens when clients and numbers misbehave."""
 
 from __future__ import annotations
 
@@ -113,7 +113,14 @@ def test_a_stream_says_the_same_as_a_whole_answer(live: Live) -> None:
 
 
 def test_n_choices_share_one_prompt_and_a_seed_repeats_them(live: Live) -> None:
-    body = {"prompt": "plan " * 30, "n": 3, "max_tokens": 8, "seed": 7, "temperature": 1.0, "ignore_eos": True}
+    body = {
+        "prompt": "plan " * 30,
+        "n": 3,
+        "max_tokens": 8,
+        "seed": 7,
+        "temperature": 1.0,
+        "ignore_eos": True,
+    }
     first = live.post(**body).json()
     texts = [c["text"] for c in first["choices"]]
     assert [c["index"] for c in first["choices"]] == [0, 1, 2]
@@ -128,7 +135,10 @@ def test_stop_strings_cut_the_text_and_free_the_request(live: Live) -> None:
         answer = live.post(prompt="abc", max_tokens=40, stop=[stop], stream=stream, **GREEDY)
         if stream:
             got = events(answer.text)
-            text, reason = "".join(c["text"] for e in got for c in e["choices"]), got[-1]["choices"][0]["finish_reason"]
+            text, reason = (
+                "".join(c["text"] for e in got for c in e["choices"]),
+                got[-1]["choices"][0]["finish_reason"],
+            )
         else:
             text, reason = answer.json()["choices"][0]["text"], answer.json()["choices"][0]["finish_reason"]
         assert text == full[: full.index(stop)]
@@ -186,7 +196,7 @@ def test_a_json_schema_shapes_every_output(live: Live, time: int) -> None:
     ("wanted", "pattern"),
     [
         ({"regex": "[a-c]{3}-[0-9]{2}"}, r"[a-c]{3}-[0-9]{2}"),
-        ({"choice": ["yes", "no", "may\"be"]}, r'yes|no|may"be'),
+        ({"choice": ["yes", "no", 'may"be']}, r'yes|no|may"be'),
         ({"grammar": 'root ::= "a" item "z"\nitem ::= [0-9] | "(" item ")"'}, r"a\(*[0-9]\)*z"),
         ({"json": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2}}, r"\[.*\]"),
     ],
@@ -195,7 +205,9 @@ def test_other_grammars_shape_the_output_too(live: Live, wanted: dict, pattern: 
     import re
 
     for _ in range(2):
-        answer = live.post(prompt="x", max_tokens=100, temperature=1.0, seed=1, structured_outputs=wanted).json()
+        answer = live.post(
+            prompt="x", max_tokens=100, temperature=1.0, seed=1, structured_outputs=wanted
+        ).json()
         assert re.fullmatch(pattern, answer["choices"][0]["text"]), answer
 
 
@@ -212,7 +224,13 @@ TOOLS = [
             },
         },
     },
-    {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "stop",
+            "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+        },
+    },
 ]
 
 
@@ -246,7 +264,13 @@ def test_models_health_and_metrics(live: Live) -> None:
     assert live.http.get("/health").json()["status"] == "ok"
     live.post(prompt="abc", max_tokens=4, **GREEDY)
     text = live.http.get("/metrics").text
-    for name in ("ttft_seconds_bucket", "tpot_seconds_sum", "kv_pages_free", "cached_tokens_total", "preemptions_total"):
+    for name in (
+        "ttft_seconds_bucket",
+        "tpot_seconds_sum",
+        "kv_pages_free",
+        "cached_tokens_total",
+        "preemptions_total",
+    ):
         assert f"toolyard_inference_{name}" in text
     for line in text.splitlines():
         assert line.startswith("#") or float(line.rsplit(" ", 1)[1]) >= 0
@@ -268,7 +292,12 @@ def test_models_health_and_metrics(live: Live) -> None:
         ("completions", {"prompt": "a", "structured_outputs": {"regex": "(a"}}, 400, "regex"),
         ("chat/completions", {"messages": []}, 400, "messages"),
         ("chat/completions", {"messages": [{"role": "forbidden", "content": "x"}]}, 400, "no such role"),
-        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "text"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            "text",
+        ),
         (
             "chat/completions",
             {
@@ -297,7 +326,10 @@ def test_hints_come_by_body_or_header(live: Live) -> None:
     assert live.http.post("/v1/completions", json={"prompt": "a"}, headers=headers).status_code == 200
     body = {"prompt": "a", "program_id": "p", "turn": 1, "last_turn": True, "tool": None, "priority": 0}
     assert live.post(**body).status_code == 200
-    assert live.http.post("/v1/completions", json={"prompt": "a"}, headers={"X-Priority": "high"}).status_code == 400
+    assert (
+        live.http.post("/v1/completions", json={"prompt": "a"}, headers={"X-Priority": "high"}).status_code
+        == 400
+    )
 
 
 def test_only_the_token_and_the_servers_own_names_open_the_door(qwen3: Reference) -> None:
@@ -308,7 +340,10 @@ def test_only_the_token_and_the_servers_own_names_open_the_door(qwen3: Reference
         assert guarded.http.get("/health").status_code == 200
         assert guarded.http.get("/v1/models", headers=good).status_code == 200
         assert guarded.http.get("/v1/models", headers={**good, "Host": "evil.example"}).status_code == 403
-        assert guarded.http.get("/v1/models", headers={**good, "Origin": "http://evil.example"}).status_code == 403
+        assert (
+            guarded.http.get("/v1/models", headers={**good, "Origin": "http://evil.example"}).status_code
+            == 403
+        )
 
 
 # ---------------------------------------------------------------------- faults
@@ -317,7 +352,9 @@ def leave(live: Live, body: dict, after_bytes: int) -> None:
     data = json.dumps(body).encode()
     port = live.listener.getsockname()[1]
     with socket.create_connection(("127.0.0.1", port)) as s:
-        s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(data))
+        s.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(data)
+        )
         s.sendall(data)
         got = b""
         while len(got) < after_bytes:
@@ -345,7 +382,9 @@ def test_a_thousand_requests_at_once_are_served_or_told_when_to_come_back(qwen3:
         with httpx.Client(base_url=live.url, timeout=100, limits=limits) as http:
 
             def one(i: int):
-                return http.post("/v1/completions", json={"prompt": f"{i}", "n": 8, "max_tokens": 4, **GREEDY})
+                return http.post(
+                    "/v1/completions", json={"prompt": f"{i}", "n": 8, "max_tokens": 4, **GREEDY}
+                )
 
             answers = list(pool.map(one, range(1000)))
         codes = {a.status_code for a in answers}
@@ -357,7 +396,9 @@ def test_a_thousand_requests_at_once_are_served_or_told_when_to_come_back(qwen3:
 
 
 def test_nan_logits_end_one_request_and_spare_its_neighbours(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path, "llama")  # its embedding is not its head: one token's vector can be poisoned alone
+    make_checkpoint(
+        tmp_path, "llama"
+    )  # its embedding is not its head: one token's vector can be poisoned alone
     with Live(tmp_path) as live:
         poison = 407
         vector = live.engine.runner.model.embedding.table.data[poison // 16, :, poison % 16]
@@ -403,7 +444,18 @@ def test_an_engine_that_fails_says_so_and_does_not_hang(qwen3: Reference) -> Non
 @contextlib.contextmanager
 def process(folder: Path, *extra: str):
     """`python -m inference serve` as a user starts it."""
-    command = [sys.executable, "-m", "inference", "serve", "--model", str(folder), "--port", "0", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "inference",
+        "serve",
+        "--model",
+        str(folder),
+        "--port",
+        "0",
+        "--threads",
+        "1",
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen([*command, *extra], stderr=subprocess.PIPE, text=True, env=env, cwd=folder)
     try:
@@ -435,7 +487,9 @@ def test_sigterm_lets_a_stream_finish_and_then_ends_the_process(qwen3: Reference
 def test_after_kill_9_a_new_process_serves_the_same_port(qwen3: Reference) -> None:
     with process(qwen3.folder) as (child, url):
         port = url.rsplit(":", 1)[1]
-        assert httpx.post(url + "/v1/completions", json={"prompt": "a", **GREEDY}, timeout=60).status_code == 200
+        assert (
+            httpx.post(url + "/v1/completions", json={"prompt": "a", **GREEDY}, timeout=60).status_code == 200
+        )
         child.kill()
         child.wait()
         with process(qwen3.folder, "--port", port) as (_, again):

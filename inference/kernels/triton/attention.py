@@ -1,3 +1,6 @@
+# Triton reads these functions itself: pointers have no Python types, constants are upper case.
+# ruff: noqa: N803
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 """Attention over pages, one pass with a running softmax (FlashAttention-2: Dao, 2023; PagedAttention).
 
 Two kernels, since the two phases ask for different tiles: a decoding sequence has one query, so the queries
@@ -42,7 +45,7 @@ def decode(
     best = tl.full([SHARE], float("-inf"), tl.float32)
     total = tl.zeros([SHARE], tl.float32)
     acc = tl.zeros([SHARE, DP], tl.float32)
-    for j in range(0, tl.cdiv(length, PAGE)):
+    for j in range(tl.cdiv(length, PAGE)):
         page = tl.load(tables + seq * table_stride + j).to(tl.int64)
         there = j * PAGE + token < length
         at = ((page * PAGE + token[:, None]) * KV + head) * D + column[None, :]
@@ -97,7 +100,7 @@ def prefill(
     best = tl.full([TOKENS], float("-inf"), tl.float32)
     total = tl.zeros([TOKENS], tl.float32)
     acc = tl.zeros([TOKENS, DP], tl.float32)
-    for j in range(0, last // PAGE + 1):
+    for j in range(last // PAGE + 1):
         page = tl.load(tables + seq * table_stride + j).to(tl.int64)
         where = j * PAGE + token
         at = ((page * PAGE + token[:, None]) * KV + head // (Q // KV)) * D + column[None, :]

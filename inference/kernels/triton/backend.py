@@ -26,9 +26,13 @@ class TritonKernels(ReferenceKernels):
 
     def __init__(self, dtype: torch.dtype, device: str = "cuda") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise KernelError("This torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
+            raise KernelError(
+                "This torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch."
+            )
         if device == "cpu" and not triton.knobs.runtime.interpret:
-            raise KernelError("Triton runs on a CPU in its interpreter alone: set TRITON_INTERPRET=1 (for tests).")
+            raise KernelError(
+                "Triton runs on a CPU in its interpreter alone: set TRITON_INTERPRET=1 (for tests)."
+            )
         super().__init__(dtype, device)
 
     def _norm(self, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> Tensor:

@@ -1,3 +1,6 @@
+# Triton reads these functions itself: pointers have no Python types, constants are upper case.
+# ruff: noqa: N803
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 """RMSNorm with residual, rotation with cache write, SiLU-mul: one program for each token (and head)."""
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ def rope_store(
             scale = 1.0 / tl.sqrt((tl.sum(left * left, 0) + tl.sum(right * right, 0)) / D + eps)
             weight = q_norm if head < Q else k_norm
             left = (left * scale).to(kind).to(tl.float32) * tl.load(weight + half, mask=inside, other=0.0)
-            right = (right * scale).to(kind).to(tl.float32) * tl.load(weight + D // 2 + half, mask=inside, other=0.0)
+            right = (right * scale).to(kind).to(tl.float32) * tl.load(
+                weight + D // 2 + half, mask=inside, other=0.0
+            )
         angle = rope + tl.load(positions + token) * D + half
         cos = tl.load(angle, mask=inside, other=0.0)
         sin = tl.load(angle + D // 2, mask=inside, other=0.0)
@@ -81,4 +86,8 @@ def silu_mul(gate_up, out, width, BLOCK: tl.constexpr):
     inside = column < width
     gate = tl.load(gate_up + token * 2 * width + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + token * 2 * width + width + column, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + token * width + column, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=inside)
+    tl.store(
+        out + token * width + column,
+        (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty),
+        mask=inside,
+    )
