@@ -104,3 +104,69 @@ def serve(
         )
     except (InferenceError, ValueError) as problem:
         _complain(problem)
+
+
+@app.command()
+def bench(
+    model: ModelOption,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = "none",
+    threads: ThreadsOption = 0,
+    kv_tokens: KvOption = 16384,
+    backend: BackendOption = "auto",
+    rounds: Annotated[int, typer.Option(help="Repetitions; medians are shown.")] = 3,
+    picture: Annotated[Path | None, typer.Option(help="Write a bar chart to this SVG file.")] = None,
+) -> None:
+    """Measure throughput, TTFT, TPOT and the share of the memory roofline, on your own model."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        from rich.console import Console
+        from rich.table import Table
+
+        from inference.bench import measure
+        from inference.bench import picture as draw
+        from inference.runner import ModelRunner, RunnerConfig
+    except ImportError as problem:
+        _complain(InferenceError(f"{problem}. Install the engine's parts: pip install 'toolyard[inference]'"))
+        return
+    try:
+        runner = ModelRunner(
+            model,
+            RunnerConfig(
+                device=device,
+                backend=backend,
+                dtype=dtype,
+                quantize=quantize,
+                threads=_threads(threads),
+                kv_tokens=kv_tokens,
+            ),
+        )
+        report = measure(runner, rounds=rounds)
+    except (InferenceError, ValueError) as problem:
+        _complain(problem)
+        return
+    decode = Table(
+        "batch", "tokens/s", "TPOT ms", "of roofline", title=f"{report.model}: decode ({report.backend})"
+    )
+    for d in report.decode:
+        share = "-" if d.roofline is None else f"{d.roofline:.0%}"
+        decode.add_row(str(d.batch), f"{d.tokens_per_second:,.1f}", f"{d.tpot * 1e3:.2f}", share)
+    prompts = Table("prompt tokens", "TTFT ms", "prompt tokens/s", "TTFT ms, prefix cached", title="prompts")
+    for p in report.prompts:
+        prompts.add_row(
+            str(p.tokens), f"{p.cold * 1e3:.1f}", f"{p.tokens / p.cold:,.0f}", f"{p.warm * 1e3:.1f}"
+        )
+    console = Console()
+    if report.bandwidth is not None:
+        gigabytes = f"{report.bandwidth / 1e9:.1f} GB/s"
+        console.print(
+            f"read bandwidth {gigabytes}, {report.weight_bytes / 1e6:,.0f} MB of weights in a decode step"
+        )
+    console.print(decode)
+    console.print(prompts)
+    if picture is not None:
+        picture.write_text(draw(report), "utf-8")
+        console.print(f"picture: {picture}")

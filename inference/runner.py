@@ -65,7 +65,7 @@ class ModelRunner:
 
     def __init__(self, folder: Path | str, config: RunnerConfig = RunnerConfig()) -> None:
         torch.set_num_threads(config.threads)
-        self.config = config
+        self.folder, self.config = Path(folder), config
         self.model_config = ModelConfig.read(folder)
         dtype = torch_dtype(self.model_config.dtype if config.dtype == "auto" else config.dtype)
         if dtype == torch.float16 and config.device == "cpu":
