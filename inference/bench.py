@@ -94,7 +94,7 @@ def measure(
             continue
         steps: list[float] = []
         for _ in range(rounds):
-            steps += _decode_steps(engine(), [prompt(32) for _ in range(batch)], tokens)
+            steps += decode_steps(engine(), [prompt(32) for _ in range(batch)], tokens)
         tpot = statistics.median(steps)
         share = None if bandwidth is None else runner.decode_bytes / bandwidth / tpot
         decode.append(DecodeResult(batch, tpot, batch / tpot, share))
@@ -128,7 +128,7 @@ def _first_token(engine: Engine, prompt: tuple[int, ...]) -> float:
     return time.perf_counter() - start
 
 
-def _decode_steps(engine: Engine, prompts: list[tuple[int, ...]], tokens: int) -> list[float]:
+def decode_steps(engine: Engine, prompts: list[tuple[int, ...]], tokens: int) -> list[float]:
     """Seconds of each step in which all sequences decode."""
     for i, prompt in enumerate(prompts):
         engine.add(Request(str(i), prompt, _params(tokens)))
