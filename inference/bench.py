@@ -84,7 +84,7 @@ def measure(
         return tuple(int(t) for t in rng.integers(0, vocabulary, n))
 
     def engine() -> Engine:
-        return Engine(runner, EngineConfig(step_tokens=runner.config.step_tokens, speculate=False))
+        return Engine(runner, EngineConfig(speculate=False))
 
     _first_token(engine(), prompt(8))  # page in the weights
     room = runner.pages * runner.page_size

@@ -48,7 +48,7 @@ class EngineStats:
 class EngineConfig:
     max_running: int = 64
     max_waiting: int = 512
-    step_tokens: int = 512
+    step_tokens: int | None = None  # default and most: what the runner has buffers for
     prefix_cache: bool = True
     speculate: bool = True
     check_cache: bool = False  # verify the cache's books after every step (tests)
@@ -74,7 +74,10 @@ class Engine:
         self.runner, self.config, self.clock = runner, config, clock
         pool = PagePool(runner.pages, runner.page_size)
         cache = RadixCache(pool) if config.prefix_cache else NaiveCache(pool)
-        limits = Limits(config.step_tokens, config.max_running, config.max_waiting, runner.context)
+        room = runner.config.step_tokens
+        if config.step_tokens is not None and config.step_tokens > room:
+            raise ValueError(f"step_tokens {config.step_tokens} exceeds the runner's {room}")
+        limits = Limits(config.step_tokens or room, config.max_running, config.max_waiting, runner.context)
         self.scheduler = Scheduler(cache, limits)
         self.sampler = Sampler(config.seed)
         self.speculator = PromptLookup() if config.speculate else None

@@ -14,9 +14,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 #include <immintrin.h>
 #define HAVE_BF16_DOT 1
@@ -167,7 +164,7 @@ INLINE void store_block(float *y, vf acc, const float *bias, int column, int n) 
 /* M rows of x times NB blocks of 16 outputs; one accumulator register each. */
 INLINE void micro(const int M, const int NB, int dtype, const void *x, long xs, const char *w, long ws,
                   const bf16 *scale, long ss, int K, float *y, long ys, const float *bias, int column, int n,
-                  const tables_t *t) {
+                  const tables_t *t, const char *ahead) {
     vf acc[6][4];
     UNROLL for (int m = 0; m < M; m++) UNROLL for (int b = 0; b < NB; b++) acc[m][b] = (vf){0};
     if (dtype == F32) {
@@ -184,6 +181,7 @@ INLINE void micro(const int M, const int NB, int dtype, const void *x, long xs, 
         const bf16 *xh = x;
         for (int k = 0; k < K; k += 2) {
             vu wv[4];
+            if (M > 2) __builtin_prefetch(ahead + (long)k * 32, 0, 2);
             UNROLL for (int b = 0; b < NB; b++) {
                 const char *p = w + b * ws + (long)k * 32;
                 wv[b] = *(const vu *)p;
@@ -251,7 +249,7 @@ INLINE void micro(const int M, const int NB, int dtype, const void *x, long xs, 
         UNROLL for (int b = 0; b < NB; b++) store_block(y + m * ys, acc[m][b], bias, column + 16 * b, n);
 }
 
-#define MICRO(M_, NB_) micro(M_, NB_, dtype, xp, xs, w, ws, scale, ss, K, yp, ys, bias, column, n, &t)
+#define MICRO(M_, NB_) micro(M_, NB_, dtype, xp, xs, w, ws, scale, ss, K, yp, ys, bias, column, n, &t, ahead)
 
 /* All rows against NB (4, or 1 at the edge) blocks of outputs. Quantised tiles hold two accumulators for
  * each output, so their tile is smaller: 32 vector registers are what there is. */
@@ -265,6 +263,8 @@ INLINE void micro(const int M, const int NB, int dtype, const void *x, long xs, 
         while (m < tokens) {                                                                                  \
             const char *xp = (const char *)x + (long)m * xs * xsize;                                          \
             float *yp = y + (long)m * ys;                                                                     \
+            /* While a tile computes, it fetches a block of the next panel: memory and arithmetic overlap. */ \
+            const char *ahead = w + (4 + (m / BIG & 3)) * ws;                                                 \
             int left = tokens - m;                                                                            \
             if (nb == 4) {                                                                                    \
                 if (left >= BIG) { MICRO(BIG, 4); m += BIG; }                                                 \
@@ -616,4 +616,10 @@ __attribute__((visibility("default"))) float toolyard_read(const float *p, long 
     return total;
 }
 
-__attribute__((visibility("default"))) int toolyard_has_bf16_dot(void) { return HAVE_BF16_DOT; }
+__attribute__((visibility("default"))) int toolyard_has_openmp(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}

@@ -10,6 +10,7 @@ recording, so reference counting is the liveness analysis.
 from __future__ import annotations
 
 import ctypes
+import logging
 import weakref
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ from inference.errors import KernelError
 from inference.kernels import build
 from inference.kernels.base import Heads, Kernels, LayerCache, Matrix
 from inference.quantize import GROUP, Quantized
+
+log = logging.getLogger("inference")
 
 EMBED, NORM, ADD_NORM, LINEAR, ROPE_STORE, ATTENTION, SILU_MUL, GATHER = range(8)
 KINDS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
@@ -96,6 +99,8 @@ class CpuKernels(Kernels):
             )
         self.lib = build.library()
         self.lib.toolyard_read.restype = ctypes.c_float
+        if threads > 1 and not self.lib.toolyard_has_openmp():
+            log.warning("The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads)
         self.threads, self.capacity, self.rows = threads, capacity, min(rows, capacity)
         self._ops: list[Op] = []
         self._keep: list[object] = []  # whatever the tape points to

@@ -49,6 +49,8 @@ BACKENDS = (
     if INTERPRETED
     else ["reference", "cpu", pytest.param("triton-gpu", marks=pytest.mark.gpu)]
 )
+# The interpreter is slow: there, two shapes that differ in everything must do.
+SHAPES = [(4, 2, 32), (6, 1, 48)] if INTERPRETED else [(4, 2, 32), (2, 2, 64), (6, 1, 128), (10, 5, 48)]
 every_backend = pytest.mark.parametrize("name", BACKENDS)
 
 
@@ -116,7 +118,7 @@ def test_silu_mul(name: str, width: int) -> None:
 
 
 @every_backend
-@pytest.mark.parametrize(("q", "kv", "d"), [(4, 2, 32), (2, 2, 64), (6, 1, 128), (10, 5, 48)])
+@pytest.mark.parametrize(("q", "kv", "d"), SHAPES)
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [5, 1, 20]])
 def test_rope_cache_and_attention(name: str, q: int, kv: int, d: int, normed: bool, sizes: list[int]) -> None:

@@ -65,9 +65,8 @@ def main() -> None:
         spread = f"{min(values) * 1e3:.2f}-{max(values) * 1e3:.2f}"
         print(f"{name:>13}: {middle * 1e3:7.2f} ms a token ({spread}){share}")
     ratio = statistics.median(times["transformers"]) / statistics.median(times["engine"])
-    print(
-        f"engine is {ratio:.2f} x as fast (bandwidth {(bandwidth or 0) / 1e9:.1f} GB/s, {a.threads} thread(s))"
-    )
+    speed = (bandwidth or 0) / 1e9
+    print(f"engine is {ratio:.2f} x as fast (bandwidth {speed:.1f} GB/s, {a.threads} thread(s))")
 
 
 if __name__ == "__main__":
