@@ -1,8 +1,9 @@
 """Which library serves which grammar.
 
-A grammar seen for the first time goes to llguidance, which needs no preparation; one that comes back is
-worth compiling, so it goes to XGrammar, whose masks are cheaper. Either library may be absent; the other then
-serves all, and a server without both answers grammar requests with a clear error.
+A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is worth
+compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it is ready,
+since its masks are cheaper. Either library may be absent; the other then serves all, and a server without both
+answers grammar requests with a clear error.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from inference.errors import GrammarError
@@ -20,28 +22,46 @@ log = logging.getLogger("inference")
 
 
 class AdaptiveCompiler(GrammarCompiler):
-    """Thread-safe: compilations run on the caller's threads, one at a time for each library."""
+    """Thread-safe: `matcher` runs on the callers' threads, background compilation on one of its own."""
 
     def __init__(
         self, fresh: GrammarCompiler | None, cached: GrammarCompiler | None, remember: int = 1024
     ) -> None:
         self.fresh, self.cached = fresh, cached
-        self._seen: OrderedDict[GrammarSpec, None] = OrderedDict()
+        self._seen: OrderedDict[GrammarSpec, Future[Matcher] | None] = OrderedDict()
         self._remember = remember
         self._lock = threading.Lock()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="grammar")
 
     def matcher(self, spec: GrammarSpec) -> Matcher:
+        if self.fresh is None or spec.kind == "ebnf":
+            if self.cached is None:
+                raise GrammarError(
+                    "No library for this grammar is installed: pip install 'toolyard[inference]'."
+                )
+            return self.cached.matcher(spec)
+        return (
+            self.cached.matcher(spec)
+            if self.cached is not None and self._ready(spec)
+            else self.fresh.matcher(spec)
+        )
+
+    def _ready(self, spec: GrammarSpec) -> bool:
+        """Whether the compiled form is there; the second use of a grammar starts its compilation."""
         with self._lock:
             again = spec in self._seen
-            self._seen[spec] = None
-            self._seen.move_to_end(spec)
+            work = self._seen.pop(spec, None)
+            if again and work is None and self.cached is not None:
+                work = self._background.submit(self.cached.matcher, spec)
+            self._seen[spec] = work  # at the end: most recently used
             while len(self._seen) > self._remember:
                 self._seen.popitem(last=False)
-            if self.cached is not None and (again or self.fresh is None or spec.kind == "ebnf"):
-                return self.cached.matcher(spec)
-            if self.fresh is not None:
-                return self.fresh.matcher(spec)
-        raise GrammarError("No grammar library is installed here: pip install 'toolyard[inference]'.")
+        # A grammar that XGrammar refuses stays with llguidance, which has accepted it.
+        return work is not None and work.done() and work.exception() is None
+
+    def close(self) -> None:
+        """Stop compiling; what has begun is finished."""
+        self._background.shutdown(cancel_futures=True)
 
 
 def make_compiler(folder: Path, tokenizer: Tokenizer, vocabulary: int, eos: list[int]) -> AdaptiveCompiler:

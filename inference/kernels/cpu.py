@@ -100,7 +100,9 @@ class CpuKernels(Kernels):
         self.lib = build.library()
         self.lib.toolyard_read.restype = ctypes.c_float
         if threads > 1 and not self.lib.toolyard_has_openmp():
-            log.warning("The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads)
+            log.warning(
+                "The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads
+            )
         self.threads, self.capacity, self.rows = threads, capacity, min(rows, capacity)
         self._ops: list[Op] = []
         self._keep: list[object] = []  # whatever the tape points to

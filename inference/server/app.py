@@ -291,6 +291,7 @@ def make_app(folder: Path, engine: Engine, config: ServerConfig) -> Starlette:
             yield
         finally:
             await service.frontend.stop(config.drain_seconds)
+            service.grammars.close()
 
     routes = [
         Route("/v1/chat/completions", _Completion(service, chat=True), methods=["POST"]),

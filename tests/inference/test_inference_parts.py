@@ -286,3 +286,18 @@ def test_both_grammar_libraries_give_valid_json_and_force_what_is_forced(
 def test_without_grammar_libraries_the_answer_is_a_clear_error() -> None:
     with pytest.raises(GrammarError, match="pip install"):
         AdaptiveCompiler(None, None).matcher(GrammarSpec("regex", "a"))
+
+
+def test_a_grammar_that_comes_back_moves_to_the_compiled_library(qwen3: Reference) -> None:
+    pytest.importorskip("xgrammar", reason="no grammar library")
+    pytest.importorskip("llguidance", reason="no grammar library")
+    tokenizer = Tokenizer(qwen3.folder)
+    compiler = make_compiler(qwen3.folder, tokenizer, 448, [tokenizer.id_of("<|im_end|>")])
+    spec = GrammarSpec("regex", "[ab]{3}")
+    names = [type(compiler.matcher(spec)).__name__ for _ in range(2)]
+    compiler.close()  # waits for the compilation that the second use began
+    assert [*names, type(compiler.matcher(spec)).__name__] == [
+        "LLGuidanceMatcher",
+        "LLGuidanceMatcher",
+        "XGrammarMatcher",
+    ]

@@ -171,8 +171,8 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("time", range(3))  # llguidance serves the first, XGrammar the ones after it
-def test_a_json_schema_shapes_every_output(live: Live, time: int) -> None:
+@pytest.mark.parametrize("seed", range(3))  # llguidance serves the first ones, XGrammar takes over
+def test_a_json_schema_shapes_every_output(live: Live, seed: int) -> None:
     pytest.importorskip("xgrammar", reason="no grammar library")
     pytest.importorskip("llguidance", reason="no grammar library")
     answer = live.post(
@@ -180,7 +180,7 @@ def test_a_json_schema_shapes_every_output(live: Live, time: int) -> None:
         messages=[{"role": "user", "content": "go"}],
         max_tokens=200,
         temperature=1.0,
-        seed=time,
+        seed=seed,
         n=4,
         response_format={"type": "json_schema", "json_schema": {"name": "p", "schema": SCHEMA}},
     ).json()
