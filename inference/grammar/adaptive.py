@@ -1,9 +1,9 @@
 """Which library serves which grammar.
 
-A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is worth
-compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it is ready,
-since its masks are cheaper. Either library may be absent; the other then serves all, and a server without both
-answers grammar requests with a clear error.
+A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is
+worth compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it is
+ready, since its masks are cheaper. Either library may be absent; the other then serves all, and a server
+without both answers grammar requests with a clear error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AdaptiveCompiler(GrammarCompiler):
             while len(self._seen) > self._remember:
                 self._seen.popitem(last=False)
         # A grammar that XGrammar refuses stays with llguidance, which has accepted it.
-        return work is not None and work.done() and work.exception() is None
+        return work is not None and work.done() and not work.cancelled() and work.exception() is None
 
     def close(self) -> None:
         """Stop compiling; what has begun is finished."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -294,10 +295,8 @@ def test_a_grammar_that_comes_back_moves_to_the_compiled_library(qwen3: Referenc
     tokenizer = Tokenizer(qwen3.folder)
     compiler = make_compiler(qwen3.folder, tokenizer, 448, [tokenizer.id_of("<|im_end|>")])
     spec = GrammarSpec("regex", "[ab]{3}")
-    names = [type(compiler.matcher(spec)).__name__ for _ in range(2)]
-    compiler.close()  # waits for the compilation that the second use began
-    assert [*names, type(compiler.matcher(spec)).__name__] == [
-        "LLGuidanceMatcher",
-        "LLGuidanceMatcher",
-        "XGrammarMatcher",
-    ]
+    assert type(compiler.matcher(spec)).__name__ == "LLGuidanceMatcher"
+    end = time.monotonic() + 20
+    while type(compiler.matcher(spec)).__name__ != "XGrammarMatcher":
+        assert time.monotonic() < end, "the compiled form never took over"
+    compiler.close()
