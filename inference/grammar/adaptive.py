@@ -1,8 +1,8 @@
 """Which library serves which grammar.
 
 A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is
-worth compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it is
-ready, since its masks are cheaper. Either library may be absent; the other then serves all, and a server
+worth compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it
+is ready, since its masks are cheaper. Either library may be absent; the other then serves all, and a server
 without both answers grammar requests with a clear error.
 """
 
