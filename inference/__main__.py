@@ -1,0 +1,5 @@
+"""python -m inference serve ..."""
+
+from inference.cli import app
+
+app()

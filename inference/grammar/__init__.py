@@ -1,0 +1,1 @@
+"""Output that must match a grammar: JSON Schema, regex, choice, EBNF."""

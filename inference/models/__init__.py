@@ -1,0 +1,1 @@
+"""Architectures. One file each, and nothing in it but the architecture."""
