@@ -9,9 +9,12 @@ from __future__ import annotations
 
 
 class Pace:
-    """Online estimates of the time of a decode step and of one more prompt token, in seconds."""
+    """Online estimates of the time of a decode step and of one more prompt token, in seconds.
 
-    def __init__(self, stretch: float = 2.0, floor: int = 16, memory: float = 0.1) -> None:
+    A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens.
+    """
+
+    def __init__(self, stretch: float = 2.2, floor: int = 16, memory: float = 0.1) -> None:
         self.stretch = stretch
         self.floor = floor  # progress is guaranteed: a prompt always gets at least this much
         self.memory = memory

@@ -309,9 +309,10 @@ class Upstream:
             await self._owner.on_ready(self, connection)
 
     async def _attempt(self, key: PoolKey) -> Connection:
-        if not self._connections:
-            if self.state not in _DEAD:  # lost, and coming back after a pause: callers wait for it
-                await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
+        if not self._connections and self.state not in _DEAD:
+            # It was lost and comes back after a pause: callers wait for it.
+            await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
+        if not self._connections:  # meanwhile the other era's may have been opened
             self.state = State.STARTING
         if self._connector is None or self.server.spec.transport is Transport.STDIO:
             # A program may have been replaced since it was approved: each start is checked anew.

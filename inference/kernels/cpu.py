@@ -128,8 +128,9 @@ class CpuKernels(Kernels):
     def cache(self, pages: int, kv_heads: int, head_dim: int) -> LayerCache:
         if head_dim % BLOCK:
             raise KernelError(f"The CPU kernels need a head_dim that is a multiple of 16, not {head_dim}.")
-        keys = torch.zeros((pages, kv_heads, self.page_size * head_dim), dtype=self.dtype)
-        return LayerCache(keys, keys.clone())
+        shape = (pages, kv_heads, self.page_size * head_dim)
+        # Two fresh allocations, not a clone: zeros that nobody has touched cost no memory yet.
+        return LayerCache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
 
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
         for c in caches:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -283,3 +287,8 @@ def test_the_pace_keeps_mixed_steps_near_the_stretch_and_never_stops_prompts() -
     for _ in range(200):
         pace.observe(4, 8, 10.0)
     assert pace.allowance(4, 512) == 8
+
+
+def test_scheduler_and_cache_import_no_torch() -> None:
+    code = "import sys, inference.scheduler, inference.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
