@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,24 +18,23 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.catalog import Catalog, CatalogBuilder, NameBook, NamePolicy, changed
+from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
-from gateway.endpoint.dispatch import Dispatcher, capabilities, joined_instructions
+from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Session, Sessions
-from gateway.errors import GatewayError, NotApproved, NotFound, RpcError, UpstreamError, UpstreamUnavailable
+from gateway.endpoint.sessions import Sessions
+from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
+from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
+from gateway.listings import Listings
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
-from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.lifeline import Lifeline
-from gateway.upstream.peer import client_info
 from gateway.upstream.pool import Connector
 from gateway.upstream.serverlog import ServerLog, log_path
-from gateway.upstream.supervisor import State, Upstream
-from registry.errors import RegistryError
+from gateway.upstream.supervisor import Upstream
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
 
@@ -48,14 +46,6 @@ DRAIN: Final = 30.0
 WATCH_EVERY: Final = 5.0
 HEALTH_EVERY: Final = 6
 """Watches between two pings: every 30 s."""
-LIST_TIMEOUT: Final = 30.0
-WATCH_TIMEOUT: Final = 5.0
-"""Seconds in which servers should take a subscription before its listener is acknowledged."""
-LIST_AGAIN: Final = 60.0
-"""Seconds after which a server is asked again that could not be listed."""
-RESYNC_PAUSE: Final = (0.1, 5.0)
-"""Seconds between a server's change notice and asking it, so that a burst of notices costs one list:
-at first, and at most where notices never end."""
 
 _CHANGES: Final = {
     "notifications/tools/list_changed": frozenset({ItemKind.TOOL}),
@@ -90,40 +80,34 @@ class Gateway:
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
         self.sessions = Sessions(store.key("session"))
-        self.notices = Notices(self.sessions, self._watch, self._unwatch)
-        self.dispatcher = Dispatcher(self, self.sessions, store.key("handles"))
+        self._upstreams: dict[str, Upstream] = {}
+        self._interests = Interests(self, self.sessions, tasks)
+        self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
+        self._listings = Listings(
+            settings,
+            store,
+            self._stored,
+            tasks,
+            self.servers,
+            self._upstreams,
+            self.notices.lists_changed,
+            cache_writer,
+        )
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
         self._environ = dict(os.environ)
-        self._upstreams: dict[str, Upstream] = {}
-        self._catalogs: dict[str, ServerCatalog] = {}
-        self._builder = CatalogBuilder(
-            NameBook(settings.names, store.names(settings.names)), settings.page_size
-        )
-        self._catalog = self._builder.build([], {})
-        self._cache_writer = cache_writer
-        self._rebuilding = asyncio.Lock()
         self._store_turn = anyio.CapacityLimiter(1)
-        self._unseen: set[str] = set()
-        self._all_seen = asyncio.Event()
-        self._news = asyncio.Event()
-        self._grace_until: float | None = None
         self._lifeline = Lifeline()
         self._log_dir = log_dir
         self._logs: dict[str, ServerLog] = {}
-        self._dirty: dict[Upstream, set[ItemKind]] = {}
-        self._to_list_again: set[Upstream] = set()
-        self._told_by: dict[Upstream, Connection] = {}
-        self._subscribed: dict[str, str] = {}
-        self._listened: Counter[str] = Counter()
-        self._log_level: str | None = None
         self._watched = 0
 
     @property
     def catalog(self) -> Catalog:
         """What clients are shown now."""
-        return self._catalog
+        return self._listings.catalog
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -138,14 +122,19 @@ class Gateway:
     @property
     def instructions(self) -> str:
         """What the servers want a model to know of them, as they last said."""
-        known = (self._catalogs.get(name) for name in self._catalog.servers)
-        return joined_instructions(
-            (c.server, c.instructions) for c in known if c is not None and c.instructions
-        )
+        return self._listings.instructions
 
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""
-        return self._catalogs.get(name)
+        return self._listings.known(name)
+
+    async def settled(self) -> None:
+        """Wait, within the shared grace, for servers whose catalog was never seen."""
+        await self._listings.settled()
+
+    async def synced(self, name: str, timeout: float) -> None:
+        """Wait until a server that was just added has been listed, or has failed."""
+        await self._listings.synced(name, timeout)
 
     async def _stored(self, work: Callable[[], T]) -> T:
         """Do store work in a worker thread, one piece at a time."""
@@ -171,15 +160,11 @@ class Gateway:
                 starter = replace(starter, disabled=last.spec.disabled)
             self._trusted[starter.name] = starter
             wanted = [Server(starter, Origin.STARTER)]
-        self._catalogs = {
-            name: catalog
-            for name, catalog in (await self._stored(self.store.catalogs)).items()
-            if name in {server.name for server in wanted}
-        }
+        await self._listings.load({server.name for server in wanted})
         await self._stored(partial(self._save_servers, known, wanted))
         for server in wanted:
             self._add(server)
-        await self._rebuild()
+        await self._listings.rebuild()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
 
     async def _keep_watch(self) -> None:
@@ -221,7 +206,7 @@ class Gateway:
         await self._stored(partial(self.store.put_server, changed_server))
         self._retire(name)
         self._add(changed_server)
-        await self._rebuild()
+        await self._listings.rebuild()
 
     def _save_servers(self, known: Mapping[str, Server], wanted: Iterable[Server]) -> None:
         names = set()
@@ -236,41 +221,17 @@ class Gateway:
         self.servers[server.name] = server
         upstream = self._upstreams[server.name] = Upstream(server, self, self._tasks, self.settings.timeout)
         if not server.spec.disabled:
-            if server.name not in self._catalogs:
-                self._unseen.add(server.name)
-                self._all_seen.clear()
+            self._listings.expect(server.name)
             self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")
         return upstream
 
     async def _warm(self, upstream: Upstream) -> None:
-        catalog = self._catalogs.get(upstream.name)
+        catalog = self._listings.known(upstream.name)
         try:
             await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
         except GatewayError as error:
             log.debug("server '%s' is not ready: %s", upstream.name, error)
-            self._seen(upstream.name)
-
-    def _seen(self, name: str) -> None:
-        self._unseen.discard(name)
-        self._news.set()
-        if not self._unseen:
-            self._all_seen.set()
-
-    async def settled(self) -> None:
-        """Wait, within the shared grace, for servers whose catalog was never seen."""
-        if not self._unseen:
-            return
-        now = asyncio.get_running_loop().time()
-        if self._grace_until is None:
-            self._grace_until = now + self.settings.first_list_grace
-        if now < self._grace_until:
-            try:
-                async with asyncio.timeout_at(self._grace_until):
-                    await self._all_seen.wait()
-            except TimeoutError:
-                log.info(
-                    "lists are served without %s, which has not answered yet", ", ".join(sorted(self._unseen))
-                )
+            self._listings.seen(upstream.name)
 
     async def configure(self, specs: Iterable[ServerSpec]) -> None:
         """Take a new version of the servers file. Unchanged servers notice nothing."""
@@ -296,7 +257,7 @@ class Gateway:
             elif starter := next((s for s in self.servers.values() if s.origin is Origin.STARTER), None):
                 await self.remove(starter.name)
             self._add(server)
-        await self._rebuild()
+        await self._listings.rebuild()
 
     async def add(self, spec: ServerSpec) -> Upstream:
         """Add a server by hand; its command is thereby approved. Raises GatewayError."""
@@ -323,14 +284,14 @@ class Gateway:
             raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
         self._retire(name)
         del self.servers[name]
-        self._catalogs.pop(name, None)
+        self._listings.forget(name)
         self._trusted.pop(name, None)
         await self._stored(partial(self.store.remove_server, name))
-        await self._rebuild()
+        await self._listings.rebuild()
 
     def _retire(self, name: str) -> None:
         upstream = self._upstreams.pop(name)
-        self._seen(name)
+        self._listings.seen(name)
         self._tasks.start_soon(upstream.close, DRAIN, name=f"retire {name}")
 
     async def approve(self, name: str) -> str:
@@ -360,17 +321,6 @@ class Gateway:
             return None
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
 
-    async def synced(self, name: str, timeout: float) -> None:
-        """Wait until a server that was just added has been listed, or has failed."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while name in self._unseen and asyncio.get_running_loop().time() < deadline:
-            self._news.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._news.wait()
-            except TimeoutError:
-                return
-
     # what upstreams ask of their owner
 
     def server_log(self, name: str) -> ServerLog:
@@ -396,25 +346,15 @@ class Gateway:
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
         """Bring the catalog up to date with a server that was connected."""
-        await self._sync(upstream, connection, None)
-        self._seen(upstream.name)
-        try:
-            if self._log_level is not None:
-                await self._send_log_level(upstream, self._log_level)
-        except GatewayError as error:
-            log.debug("restoring the state of server '%s': %s", upstream.name, error)
+        await self._listings.sync(upstream, connection, None)
+        self._listings.seen(upstream.name)
+        await self._interests.restore(upstream)
 
     def on_message(self, upstream: Upstream, connection: Connection, message: Shallow) -> None:
         """A notification of a server that belongs to no call."""
         method = jsonrpc.text(message.get("method")) or ""
         if method in _CHANGES:
-            self._told_by[upstream] = connection
-            waiting = self._dirty.get(upstream)
-            if waiting is not None:
-                waiting |= _CHANGES[method]
-                return
-            self._dirty[upstream] = set(_CHANGES[method])
-            self._tasks.start_soon(self._resync, upstream, name=f"resync {upstream.name}")
+            self._listings.told(upstream, connection, _CHANGES[method])
         elif method == "notifications/resources/updated" and "params" in message:
             try:
                 params = jsonrpc.shallow(message["params"])
@@ -423,192 +363,6 @@ class Gateway:
             uri = jsonrpc.text(params.get("uri"))
             if uri is not None:
                 self.notices.resource_updated(uri, params)
-
-    async def _resync(self, upstream: Upstream) -> None:
-        """Ask for what has changed: one listing at a time, and less often while notices keep coming."""
-        pause, longest = RESYNC_PAUSE
-        try:
-            while self._dirty[upstream]:
-                await asyncio.sleep(pause)
-                kinds = frozenset(self._dirty[upstream])
-                self._dirty[upstream].clear()
-                connection = self._told_by.get(upstream)
-                if connection in upstream.connections and connection is not None:
-                    await self._sync(upstream, connection, kinds)
-                pause = min(2 * pause, longest)
-        finally:
-            del self._dirty[upstream]
-            self._told_by.pop(upstream, None)
-
-    async def _list_again(self, upstream: Upstream, connection: Connection) -> None:
-        try:
-            await asyncio.sleep(LIST_AGAIN)
-        finally:
-            self._to_list_again.discard(upstream)
-        if connection in upstream.connections:
-            await self._sync(upstream, connection, None)
-
-    async def _sync(
-        self, upstream: Upstream, connection: Connection, kinds: frozenset[ItemKind] | None
-    ) -> None:
-        old = self._catalogs.get(upstream.name)
-        problems: list[str] = []
-        try:
-            new = await fetch_catalog(connection, LIST_TIMEOUT, old, kinds, problems)
-        except UpstreamError as error:
-            log.warning("listing server '%s': %s", upstream.name, error)
-            if connection in upstream.connections:
-                upstream.error = error
-                if upstream not in self._to_list_again:
-                    self._to_list_again.add(upstream)
-                    name = f"list {upstream.name} again"
-                    self._tasks.start_soon(self._list_again, upstream, connection, name=name)
-            return
-        if self._upstreams.get(upstream.name) is not upstream:
-            return  # removed meanwhile
-        if upstream.state is State.READY:
-            upstream.error = None
-        for problem in problems:
-            log.warning("server '%s': %s", upstream.name, problem)
-        known = upstream.problems if kinds is not None else []
-        upstream.problems = list(dict.fromkeys([*known, *problems]))
-        if old is not None and _same(old, new):
-            return
-        self._catalogs[upstream.name] = new
-        try:
-            await self._stored(partial(self.store.put_catalog, new))
-        except RegistryError as error:  # clients are still served; the next start just knows less
-            log.error("%s", error)
-        await self._rebuild()
-
-    async def _rebuild(self) -> None:
-        async with self._rebuilding:
-            new = self._builder.build(self.servers.values(), self._catalogs)
-            fresh, self._builder.book.fresh = list(self._builder.book.fresh), []
-            if fresh:
-                try:
-                    refused = await self._stored(partial(self.store.put_names, self.settings.names, fresh))
-                    if refused:
-                        await self._take_stored_names()
-                        new = self._builder.build(self.servers.values(), self._catalogs)
-                except RegistryError as error:
-                    log.error("%s", error)
-                    self._builder.book.fresh = fresh + list(self._builder.book.fresh)
-            kinds = changed(self._catalog, new)
-            self._catalog = new
-            if kinds:
-                self.notices.lists_changed(kinds)
-            await self._write_cache()
-
-    async def _take_stored_names(self) -> None:
-        """Another process named an item first: what the store holds is the truth."""
-        names = await self._stored(partial(self.store.names, self.settings.names))
-        self._builder = CatalogBuilder(NameBook(self.settings.names, names), self.settings.page_size)
-
-    async def _write_cache(self) -> None:
-        if self._cache_writer is not None:
-            data = self.cached_lists()
-            try:
-                await anyio.to_thread.run_sync(self._cache_writer, data, limiter=self._store_turn)
-            except OSError as error:  # a stdio client starts more slowly; nothing else is lost
-                log.error("the lists could not be written to disk: %s", error)
-
-    def cached_lists(self) -> bytes:
-        """The disk cache of a stdio face: the handshake and the first page of every list."""
-        return jsonrpc.encode(
-            {
-                "etag": self._catalog.etag,
-                "initialize": {
-                    "capabilities": capabilities(Era.HANDSHAKE),
-                    "serverInfo": client_info(),
-                    "instructions": self.instructions or None,
-                },
-                "results": {
-                    method: msgspec.Raw(self._catalog.page(kind)) for kind, (method, _, _) in LISTS.items()
-                },
-            }
-        )
-
-    # subscriptions and logging
-
-    async def subscribe(self, session: Session, uri: str, server: str) -> None:
-        """Have the server tell of updates to a resource. Raises GatewayError."""
-        if uri not in self._subscribed:
-            upstream = self._upstreams.get(server)
-            if upstream is None:
-                raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
-            await upstream.watch(uri)
-            self._subscribed[uri] = server
-        session.subscriptions.add(uri)
-
-    async def unsubscribe(self, session: Session, uri: str) -> None:
-        """End a subscription; the server is told when nobody else has one."""
-        session.subscriptions.discard(uri)
-        await self._unsubscribe_upstream(uri)
-
-    async def _unsubscribe_upstream(self, uri: str) -> None:
-        wanted = self._listened[uri] > 0 or any(uri in other.subscriptions for other in self.sessions)
-        if uri in self._subscribed and not wanted:
-            upstream = self._upstreams.get(self._subscribed.pop(uri))
-            if upstream is not None:
-                await upstream.unwatch(uri)
-
-    async def _watch(self, uris: frozenset[str]) -> None:
-        """Have servers tell of updates to what a listener of the stateless era asked for.
-
-        A server that is away is told when it is back.
-        """
-        self._listened.update(uris)
-        new = []
-        for uri in uris - self._subscribed.keys():
-            if candidates := self.catalog.read_candidates(uri):
-                self._subscribed[uri] = candidates[0]
-                new.append((self._upstreams.get(candidates[0]), uri))
-        try:
-            async with asyncio.timeout(WATCH_TIMEOUT):
-                await asyncio.gather(*(self._try_to_watch(upstream, uri) for upstream, uri in new))
-        except TimeoutError:
-            log.info("a client listens to resources of a server that is slow to answer")
-
-    async def _try_to_watch(self, upstream: Upstream | None, uri: str) -> None:
-        try:
-            if upstream is not None:
-                await upstream.watch(uri)
-        except GatewayError as error:
-            log.info("updates of %s will not be heard of: %s", uri, error)
-
-    def _unwatch(self, uris: frozenset[str]) -> None:
-        """A listener of these resources has left."""
-        self._listened.subtract(uris)
-        self._listened = +self._listened
-        for uri in uris:
-            self._tasks.start_soon(self._let_go, uri, name="unwatch")
-
-    async def _let_go(self, uri: str) -> None:
-        try:
-            await self._unsubscribe_upstream(uri)
-        except GatewayError as error:
-            log.debug("ending a subscription to %s: %s", uri, error)
-
-    async def set_log_level(self, level: str) -> None:
-        """Have servers send log messages from the most verbose level any session wants."""
-        ranks = [session.log_level for session in self.sessions] or [protocol.LOG_LEVELS.index(level)]
-        wanted = protocol.LOG_LEVELS[min(ranks)]
-        if wanted == self._log_level:
-            return
-        self._log_level = wanted
-        for upstream in self._upstreams.values():
-            if upstream.state is State.READY:
-                self._tasks.start_soon(self._send_log_level, upstream, wanted)
-
-    async def _send_log_level(self, upstream: Upstream, level: str) -> None:
-        peer = next((c.peer for c in upstream.connections), None)
-        if peer is None or peer.era is not Era.HANDSHAKE or not peer.offers("logging"):
-            return
-        try:
-            await upstream.request(Era.HANDSHAKE, "logging/setLevel", {"level": jsonrpc.raw(level)})
-        except GatewayError as error:
-            log.debug("setting the log level of server '%s': %s", upstream.name, error)
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
@@ -619,12 +373,3 @@ class Gateway:
         await self._lifeline.close()
         for server_log in self._logs.values():
             server_log.flush()
-
-
-def _same(old: ServerCatalog, new: ServerCatalog) -> bool:
-    """Whether nothing but the time of the listing differs."""
-    return all(
-        getattr(old, name) == getattr(new, name)
-        for name in ServerCatalog.__dataclass_fields__
-        if name != "synced_at"
-    )

@@ -67,7 +67,8 @@ def too_deep(data: bytes, limit: int = MAX_DEPTH) -> bool:
     """
     if data.count(b"{") + data.count(b"[") <= limit:
         return False
-    if b"\\" in data:  # in JSON a backslash stands in strings alone, and a run of them pairs off from the left
+    if b"\\" in data:
+        # In JSON a backslash stands in strings alone, and a run of them pairs off from the left.
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     rest = data.translate(_BRACKETS, _NOT_STRUCTURE)
     if b'"' in rest:

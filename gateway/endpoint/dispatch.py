@@ -72,11 +72,15 @@ class Switchboard(Protocol):
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
 
+
+class Interests(Protocol):
+    """Where clients say what they want to hear of."""
+
     async def subscribe(self, session: Session, uri: str, server: str) -> None:
-        """Have the server tell of updates to a resource."""
+        """Have the server tell of updates to a resource. Raises GatewayError."""
 
     async def unsubscribe(self, session: Session, uri: str) -> None:
-        """End that, when no other session wants them."""
+        """End that, when no other session wants them. Raises GatewayError."""
 
     async def set_log_level(self, level: str) -> None:
         """Have servers send log messages from this severity on."""
@@ -88,8 +92,9 @@ class Dispatcher:
     :param key: seals what passes through clients' hands; at least 32 bytes.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, key: bytes) -> None:
+    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes) -> None:
         self._board = board
+        self._interests = interests
         self.sessions = sessions
         self.parking = Parking(key)
         self._states = Sealer("state", key)
@@ -207,7 +212,7 @@ class Dispatcher:
             )
         assert caller.session is not None
         caller.session.log_level = rank
-        await self._board.set_log_level(level)
+        await self._interests.set_log_level(level)
         return jsonrpc.result(ident, b"{}")
 
     # passed on
@@ -389,12 +394,12 @@ class Dispatcher:
         if not candidates:
             raise self._no_resource(caller, uri)
         assert caller.session is not None
-        await self._board.subscribe(caller.session, uri, candidates[0])
+        await self._interests.subscribe(caller.session, uri, candidates[0])
         return jsonrpc.result(ident, b"{}")
 
     async def _unsubscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         assert caller.session is not None
-        await self._board.unsubscribe(caller.session, self._uri(params))
+        await self._interests.unsubscribe(caller.session, self._uri(params))
         return jsonrpc.result(ident, b"{}")
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -37,6 +38,8 @@ EOF_GRACE: Final = 1.5
 """Seconds a child has to leave after its stdin was closed, and again after SIGTERM."""
 LAST_WORDS: Final = 0.2
 """Seconds to go on reading the pipes of a child that has exited."""
+UNNOTICED: Final = 0.005
+"""Seconds that taking what a child wrote may keep others waiting before the child has to wait too."""
 STDERR_LINES: Final = 1000
 """Lines of one read that are looked at; a flood is skipped to its end."""
 STDERR_LINE: Final = LINE
@@ -241,13 +244,31 @@ class StdioConnection(Connection):
 
     # from the child
 
+    def rest(self, fd: int, seconds: float) -> None:
+        """Read nothing of a pipe for a while: a child that floods us has half of our time at most."""
+        pipe = (
+            cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd)) if self._transport else None
+        )
+        if pipe is None or pipe.is_closing() or not pipe.is_reading():
+            return
+        pipe.pause_reading()
+
+        def resume() -> None:
+            if not pipe.is_closing():
+                pipe.resume_reading()
+
+        asyncio.get_running_loop().call_later(seconds, resume)
+
     def line_received(self, line: bytes) -> None:
         """A complete line of the child's stdout."""
-        if not line.strip():
+        start = line.lstrip()[:1]
+        if not start:
             return
         try:
-            messages = jsonrpc.parse(line)
+            messages = jsonrpc.parse(line) if start in b"{[" else None
         except RpcError:
+            messages = None
+        if messages is None:
             self.garbage += 1
             if self.garbage <= 20:
                 self.logged(b"[stdout] " + line)
@@ -374,9 +395,16 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._last_call: asyncio.TimerHandle | None = None
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
+        began = time.perf_counter()
         if fd == 2:
             self._stderr(data)
-            return
+        else:
+            self._stdout(data)
+        spent = time.perf_counter() - began
+        if spent > UNNOTICED:
+            self._connection.rest(fd, spent)
+
+    def _stdout(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
         for line in lines:
             parts = self._parts[1]

@@ -193,7 +193,7 @@ async def test_a_storm_of_change_notices_costs_a_handful_of_lists() -> None:
         client = await running.session()
         for _ in range(5):
             await client.call("peer__storm", {"times": 2000})
-        await until(lambda: not running.gateway._dirty)
+        await until(lambda: not running.gateway._listings._dirty)
         assert json.loads(text(await client.call("peer__seen")))["lists"] <= 6
 
 
@@ -239,8 +239,8 @@ async def test_a_list_that_is_promised_and_refused_leaves_the_other_lists_alone(
 async def test_a_server_that_never_lists_is_listed_again_when_it_can_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.app.LIST_TIMEOUT", 0.2)
-    monkeypatch.setattr("gateway.app.LIST_AGAIN", 0.2)
+    monkeypatch.setattr("gateway.listings.LIST_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.listings.LIST_AGAIN", 0.2)
     async with running_gateway(
         [stdio("peer", "silent_list"), stdio("good")], first_list_grace=1.0
     ) as running:
