@@ -290,5 +290,5 @@ def test_the_pace_keeps_mixed_steps_near_the_stretch_and_never_stops_prompts() -
 
 
 def test_scheduler_and_cache_import_no_torch() -> None:
-    code = "import sys, inference.scheduler, inference.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, inference.scheduler, inference.cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -366,6 +366,8 @@ def test_a_client_that_leaves_at_any_phase_frees_its_pages(qwen3: Reference) -> 
         long = {"prompt": "a b c d " * 200, "max_tokens": 2000, "stream": True, **GREEDY}
         leave(live, long, 0)  # as soon as it is sent: queued or in its first chunks
         leave(live, long, 1000)  # while it streams
+        with socket.create_connection(live.listener.getsockname()) as s:  # before the body is whole
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n{")
         leave(live, {**long, "stream": False}, 0)
         with ThreadPoolExecutor() as pool:  # one runs, the other leaves while it waits
             first = pool.submit(live.post, prompt="x", max_tokens=600, **GREEDY)
