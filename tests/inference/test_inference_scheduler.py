@@ -252,11 +252,11 @@ def test_a_request_that_could_never_fit_is_refused_at_once() -> None:
 
 
 def test_a_full_queue_says_when_to_come_back() -> None:
-    machine = Machine(40, max_waiting=2)
-    for i in range(2):
+    machine = Machine(40, max_waiting=2, max_running=3)
+    for i in range(5):
         machine.scheduler.add(request(str(i), [1]))
     with pytest.raises(QueueFullError) as caught:
-        machine.scheduler.add(request("2", [1]))
+        machine.scheduler.add(request("5", [1]))
     assert caught.value.retry_after > 0
 
 
