@@ -14,7 +14,7 @@ class Pace:
     A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens.
     """
 
-    def __init__(self, stretch: float = 2.2, floor: int = 16, memory: float = 0.1) -> None:
+    def __init__(self, stretch: float = 2.0, floor: int = 16, memory: float = 0.1) -> None:
         self.stretch = stretch
         self.floor = floor  # progress is guaranteed: a prompt always gets at least this much
         self.memory = memory

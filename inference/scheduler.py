@@ -92,7 +92,8 @@ class Scheduler:
         :raises QueueFullError: too many wait already.
         """
         self.admissible(request)
-        if len(self.waiting) >= self.limits.max_waiting:
+        # Together, since a burst waits as a whole until the next step gives the free slots away.
+        if len(self.waiting) + len(self.running) >= self.limits.max_waiting + self.limits.max_running:
             raise QueueFullError(
                 f"{len(self.waiting)} requests wait already. Try again later.", retry_after=1.0
             )

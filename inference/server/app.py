@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -257,6 +258,8 @@ class _Completion:
             response = await self.service.complete(request, chat=self.chat)
         except InferenceError as problem:
             response = self.service.failure(problem)
+        except ClientDisconnect:
+            return  # left before the body was whole: nobody to answer
         if response is not None:
             self.service._count(response.status_code)
             await response(scope, receive, send)

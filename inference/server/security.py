@@ -48,7 +48,7 @@ class Guard:
         if host not in self.hosts:
             return (
                 403,
-                f"Host {host!r} is not this server's name. Start it with --host {host or 'NAME'}.",
+                f"Host {host!r} is not this server's name. Add it with --allow-host.",
                 "bad_host",
             )
         origin = headers.get(b"origin")

