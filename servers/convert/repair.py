@@ -103,3 +103,10 @@ def _extra_with(distribution: Distribution, module: str, *, light: bool = False)
 def _brings(name: str, module: str) -> bool:
     known = _KNOWN.get(module.lower())
     return name == canonicalize_name(module) or (known is not None and name == canonicalize_name(known))
+
+
+def is_light(distribution: Distribution, repaired: Repair) -> bool:
+    """Whether an extra brings none of the heavy distributions."""
+    extra = repaired.requirement.partition("[")[2].rstrip("]")
+    names = {canonicalize_name(requirement.name) for requirement in distribution.extras.get(extra, ())}
+    return not names & _HEAVY

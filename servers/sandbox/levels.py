@@ -74,6 +74,13 @@ def report() -> Report:
     )
 
 
+def quick() -> str:
+    """The level this machine gives, told without trying where that is certain: for a start that must be short."""
+    if shutil.which("bwrap") is None and kernel.landlock_abi() and kernel.seccomp_architecture():
+        return "L2"
+    return report().level
+
+
 def _try(level: str) -> float:
     """Seconds that a sandboxed ``true`` takes; 0 where the sandbox cannot be made."""
     program = shutil.which("true")
@@ -104,18 +111,21 @@ def _open(level: str, abi: int) -> list[str]:
     return found
 
 
-def require(wanted: str, *, allow_weak: bool = False) -> str:
+def require(wanted: str, *, allow_weak: bool = False, found: str | None = None) -> str:
     """The level to run converted code at.
 
     :param wanted: the least level that will do.
     :param allow_weak: whether L1 will do where no more is to be had.
+    :param found: the level that this machine is known to give.
     :raises SandboxUnavailable: this machine gives less.
     """
-    found = report()
+    found = found or report().level
+    if wanted not in NAMES:
+        raise SandboxUnavailable(f"There is no sandbox level '{wanted}'.", "Choose L1, L2 or L3.")
     least = "L1" if allow_weak and ORDER.index(wanted) > 1 else wanted
-    if ORDER.index(found.level) < max(1, ORDER.index(least)):
+    if ORDER.index(found) < max(1, ORDER.index(least)):
         raise SandboxUnavailable(
-            f"Converted code needs sandbox {wanted}; this machine gives {found.level} ({NAMES[found.level]}).",
+            f"Converted code needs sandbox {wanted}; this machine gives {found} ({NAMES[found]}).",
             "Use a Linux kernel with landlock (5.13 or later), or accept less with --allow-weak-sandbox.",
         )
-    return found.level
+    return found

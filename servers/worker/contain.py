@@ -41,26 +41,14 @@ class Capture:
         return data[:LOG_LIMIT].decode("utf-8", "replace")
 
 
-class _Silence(io.TextIOBase):
-    """A standard input on which nobody ever says anything."""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> str:
-        return ""
-
-    def readline(self, size: int = -1) -> str:  # type: ignore[override]
-        return ""
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[Capture]:
     """Keep prints off our streams and answer questions with end of file."""
     capture = Capture()
     before = sys.stdin, sys.stdout, sys.stderr, sys.argv[:]
     errors = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="replace", write_through=True)
-    sys.stdin, sys.stdout, sys.stderr = _Silence(), capture.stream, errors
+    sys.stdin = io.TextIOWrapper(io.BytesIO(), "utf-8")  # nobody ever says anything
+    sys.stdout, sys.stderr = capture.stream, errors
     try:
         yield capture
     finally:

@@ -148,7 +148,7 @@ class _Found:
         named = getattr(module, "__all__", None)
         exported = {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
         for name, thing in sorted(vars(module).items()):
-            if name.startswith("_") or isinstance(thing, types.ModuleType):
+            if name.startswith("_") or isinstance(thing, types.ModuleType) or _is_alias(thing):
                 continue
             listed = exported is not None and name in exported
             try:
@@ -252,6 +252,11 @@ class _Found:
         record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         record["file"], record["line"] = _place(function)
         return record
+
+
+def _is_alias(thing: Any) -> bool:
+    """Whether it is a type alias: ``Union[…]``, ``Literal[…]``, a TypeVar, a NewType."""
+    return type(thing).__module__ in ("typing", "typing_extensions", "types") and not inspect.isroutine(thing)
 
 
 def _home(function: Any, path: str) -> str | None:
