@@ -34,16 +34,23 @@ def convert(
     source: Annotated[str, typer.Argument(help="A folder, a git URL, an archive, or a requirement.")],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write manifest.json.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="The service's name.")] = None,
-    extra: Annotated[list[str] | None, typer.Option("--extra", help="A requirement to add; may be repeated.")] = None,
-    network: Annotated[bool, typer.Option("--network", help="Permit the service to use the network.")] = False,
-    review_seconds: Annotated[float, typer.Option("--review-seconds", help="Time for trying the tools.")] = 10.0,
+    extra: Annotated[
+        list[str] | None, typer.Option("--extra", help="A requirement to add; may be repeated.")
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Permit the service to use the network.")
+    ] = False,
+    review_seconds: Annotated[
+        float, typer.Option("--review-seconds", help="Time for trying the tools.")
+    ] = 8.0,
     update: Annotated[bool, typer.Option("--update", help="Convert again, and show what changed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
     require_sandbox: Least = "L2",
     allow_weak_sandbox: Weak = False,
 ) -> None:
     """Convert a Python repository into a verified MCP service."""
-    from servers.convert import pipeline, report, source as sources
+    from servers.convert import pipeline, report
+    from servers.convert import source as sources
     from servers.manifest import files
     from servers.manifest.records import Permissions
     from servers.sandbox import levels
@@ -55,7 +62,11 @@ def convert(
         before = files.read(folder) if files.path_of(folder).is_file() else None
     except ManifestError as error:
         say(f"converting again: {error}")
-    if before is not None and not update and report.unchanged(before, source, tuple(extra or ()), sources.digest_of):
+    if (
+        before is not None
+        and not update
+        and report.unchanged(before, source, tuple(extra or ()), sources.digest_of)
+    ):
         say(f"{folder}: unchanged, {len(before.tools)} tools ({pipeline.elapsed(start)})")
         return
     level = levels.require(require_sandbox, allow_weak=allow_weak_sandbox)

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -50,8 +50,8 @@ class Place:
 
     environment: Path
     level: str
-    permissions: Permissions = Permissions()
-    limits: Limits = Limits()
+    permissions: Permissions = field(default_factory=Permissions)
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def python(self) -> Path:
@@ -124,7 +124,8 @@ class WorkerProcess:
                 f"Cannot start a worker in '{place.environment}': {error.strerror or error}.",
                 "Build the environment again with `toolyard warm`.",
             ) from None
-        assert self._child.stdout is not None and self._child.stderr is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
         os.set_blocking(self._child.stdout.fileno(), False)
         os.set_blocking(self._child.stderr.fileno(), False)
 
@@ -150,7 +151,8 @@ class WorkerProcess:
             if found is None:
                 self.kill()
                 raise WorkerHung(
-                    f"No answer within {timeout:g} s; the work was stopped.", "Ask for less, or raise the limit."
+                    f"No answer within {timeout:g} s; the work was stopped.",
+                    "Ask for less, or raise the limit.",
                 )
             answer = _decode(found)
             if answer.get("id") == self._ids:
@@ -158,7 +160,9 @@ class WorkerProcess:
 
     def _read_line(self, deadline: float) -> bytes | None:
         child = self._child
-        assert child is not None and child.stdout is not None and child.stderr is not None
+        assert child is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         out, err = child.stdout.fileno(), child.stderr.fileno()
         start = 0
         watched = [out, err]
@@ -254,5 +258,3 @@ class WorkerProcess:
                 stream.close()
         self._child = None
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-

@@ -87,7 +87,9 @@ def _packages(folder: Path, name: str) -> tuple[str, ...]:
             found[parts[0]] = found.get(parts[0], 0) + 1
     wanted = canonicalize_name(name).replace("-", "_")
     kept = [
-        each for each in found if each.lower() == wanted or (each.lower() not in _NOT_OFFERED and each[0] != "_")
+        each
+        for each in found
+        if each.lower() == wanted or (each.lower() not in _NOT_OFFERED and each[0] != "_")
     ]
     kept = kept or list(found)
 

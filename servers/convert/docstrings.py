@@ -17,7 +17,9 @@ logging.getLogger("griffe").setLevel(logging.CRITICAL)  # a docstring that break
 
 _SPHINX: Final = re.compile(r"^\s*:(param|type|arg|returns?|rtype|raises)\b", re.M)
 _NUMPY: Final = re.compile(r"^\s*(Parameters|Returns|Examples|Notes)\s*\n\s*-{3,}", re.M)
-_GOOGLE: Final = re.compile(r"^\s*(Args|Arguments|Parameters|Returns|Yields|Raises|Example|Examples):\s*$", re.M)
+_GOOGLE: Final = re.compile(
+    r"^\s*(Args|Arguments|Parameters|Returns|Yields|Raises|Example|Examples):\s*$", re.M
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,11 @@ def examples(text: str, source: str) -> list[Example]:
         constants: dict[str, Any] = {}
         made: dict[str, ast.Call] = {}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            if (
+                isinstance(node, ast.Assign)
+                and len(node.targets) == 1
+                and isinstance(node.targets[0], ast.Name)
+            ):
                 value = _constant(node.value, constants)
                 if value is not _NO:
                     constants[node.targets[0].id] = value
@@ -204,9 +210,7 @@ def _json(value: Any) -> Any:
     return _NO
 
 
-def _call(
-    node: ast.Call, known: dict[str, Any], made: dict[str, ast.Call], source: str
-) -> Example | None:
+def _call(node: ast.Call, known: dict[str, Any], made: dict[str, ast.Call], source: str) -> Example | None:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     arguments = _arguments(node, known)
     if not name or arguments is None:
@@ -214,7 +218,9 @@ def _call(
     init = None
     if isinstance(node.func, ast.Attribute):
         base = node.func.value
-        maker = made.get(base.id) if isinstance(base, ast.Name) else base if isinstance(base, ast.Call) else None
+        maker = (
+            made.get(base.id) if isinstance(base, ast.Name) else base if isinstance(base, ast.Call) else None
+        )
         if maker is not None:
             init = _arguments(maker, known)
     return Example(name, arguments[0], arguments[1], source, init)

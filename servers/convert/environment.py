@@ -25,7 +25,9 @@ _COMPLETE: Final = "toolyard-complete"
 def environments_dir() -> Path:
     """Where environments live: ``$TOOLYARD_ENVIRONMENTS_DIR``, else the user's cache directory."""
     given = os.environ.get("TOOLYARD_ENVIRONMENTS_DIR")
-    return Path(given) if given else platformdirs.user_cache_path("toolyard", appauthor=False) / "environments"
+    return (
+        Path(given) if given else platformdirs.user_cache_path("toolyard", appauthor=False) / "environments"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,7 @@ def rebuild(environment: Environment, level: str) -> Path:
 
 def record(lock: Lock, repairs: Sequence[Repair]) -> Environment:
     """The manifest's record of an environment."""
-    return Environment(
-        python=python_version(), lock=lock.text, lock_hash=lock.hash, repairs=tuple(repairs)
-    )
+    return Environment(python=python_version(), lock=lock.text, lock_hash=lock.hash, repairs=tuple(repairs))
 
 
 def site_packages(path: Path) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,9 +41,9 @@ class Options:
     level: str
     name: str | None = None
     extras: tuple[str, ...] = ()
-    review_seconds: float = 10.0
-    permissions: Permissions = Permissions()
-    limits: Limits = Limits()
+    review_seconds: float = 8.0
+    permissions: Permissions = field(default_factory=Permissions)
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)
@@ -223,22 +224,29 @@ def _manifest(
         scored.append((tool, points))
     scored.sort(key=lambda each: (-each[1], each[0].name))
     kept, cut = scored[: _MOST_HIDDEN + select.MOST], scored[_MOST_HIDDEN + select.MOST :]
-    dropped += [Dropped(tool.qualname, "the package offers too many, and nothing speaks for it") for tool, _ in cut]
+    dropped += [
+        Dropped(tool.qualname, "the package offers too many, and nothing speaks for it") for tool, _ in cut
+    ]
     first = select.choose(kept, _REVIEWED)
     by_name = {tool.name: tool for tool, _ in kept}
     say(f"trying {len(first)} of {len(kept)} callables")
     place = Place(built.path, options.level, options.permissions, options.limits)
     preload = [distribution.packages[0]] if distribution.packages[0] in survey["modules"] else []
     reviewed = review.run(place, preload, [by_name[name] for name in first], examples, options.review_seconds)
-    made, more = _decided(kept, reviewed.evidence)
+    repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
+    made = _decided(repaired, reviewed.evidence)
     return (
         Manifest(
             name=options.name or prepared.name,
             source=Source(
-                kind=prepared.kind, spec=prepared.spec, name=distribution.name, version=distribution.version,
-                digest=prepared.digest or f"sha256:{built.lock.hash}", commit=prepared.commit,
+                kind=prepared.kind,
+                spec=prepared.spec,
+                name=distribution.name,
+                version=distribution.version,
+                digest=prepared.digest or f"sha256:{built.lock.hash}",
+                commit=prepared.commit,
                 homepage=distribution.homepage,
-            ),  # fmt: skip
+            ),
             environment=environment.record(built.lock, built.repairs),
             tools=tuple(made),
             description=distribution.summary,
@@ -248,7 +256,7 @@ def _manifest(
             sandbox="L1" if options.level == "L1" else "L2",
             preload=tuple(preload),
             import_seconds=round(float(survey["import_seconds"]), 3),
-            dropped=tuple([*dropped, *more][:400]),
+            dropped=tuple(dropped[:400]),
             found=len(survey["callables"]) + len(commands),
             converter=VERSION,
         ),
@@ -264,16 +272,20 @@ def _examples(
         return []
     path = tool.qualname.partition(":")[2]
     name = path.rpartition(".")[2]
-    own = docstrings.examples(record["doc"], "doctest") if ">>>" in record["doc"] or "::" in record["doc"] else []
-    return [each for each in (*own, *readme) if each.name == name and (len(name) > 3 or each.source == "doctest")]
+    own = (
+        docstrings.examples(record["doc"], "doctest")
+        if ">>>" in record["doc"] or "::" in record["doc"]
+        else []
+    )
+    return [
+        each for each in (*own, *readme) if each.name == name and (len(name) > 3 or each.source == "doctest")
+    ]
 
 
 _WORTH: Final = {"answer": 2.0, "refusal": -1.5, "hang": -8.0, "crash": -8.0, "unreviewed": 0.0}
 
 
-def _decided(
-    kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]
-) -> tuple[list[Tool], list[Dropped]]:
+def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) -> list[Tool]:
     """The tools with their evidence; the best of those that answered are shown."""
     final: list[tuple[Tool, float]] = []
     for tool, points in kept:
@@ -290,11 +302,27 @@ def _decided(
         reviewed = found is not None and found.outcome != "unreviewed"
         made.append(
             msgspec.structs.replace(
-                tool, exposed=tool.name in shown, reviewed=reviewed, review=found if reviewed else None,
+                tool,
+                exposed=tool.name in shown,
+                reviewed=reviewed,
+                review=found if reviewed else None,
                 score=round(points, 2),
-            )  # fmt: skip
+            )
         )
-    return made, []
+    return made
+
+
+def _promising(tool: Tool, found: Evidence | None) -> Tool:
+    """The tool with an output schema only where its real answer kept the promise."""
+    if tool.output_schema is None:
+        return tool
+    if found is not None and found.outcome == "answer" and len(found.result) < review.SHOWN:
+        from jsonschema import Draft202012Validator
+
+        value = {"result": json.loads(found.result)}
+        if Draft202012Validator(tool.output_schema).is_valid(value):
+            return tool
+    return msgspec.structs.replace(tool, output_schema=None)
 
 
 def elapsed(start: float) -> str:

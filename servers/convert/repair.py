@@ -32,7 +32,11 @@ _KNOWN: Final = {
 }  # fmt: skip
 """Imports whose distribution is beyond doubt. A name that is not here is never guessed: whoever registers a
 guessed name would run code in the service."""
-_SETUPTOOLS: Final = {"pkg_resources": "setuptools<81", "distutils": "setuptools<81", "setuptools": "setuptools<81"}
+_SETUPTOOLS: Final = {
+    "pkg_resources": "setuptools<81",
+    "distutils": "setuptools<81",
+    "setuptools": "setuptools<81",
+}
 _FOR_DEVELOPERS: Final = re.compile(
     r"dev|test|doc|lint|typ|mypy|ci$|build|release|qa|bench|cov|style|format|check|publish|example|tox|nox|deploy"
 )

@@ -16,7 +16,11 @@ def unchanged(
 ) -> bool:
     """Whether converting again could only make the same manifest: same converter, same source, same lock."""
     asked = {each.requirement for each in before.environment.repairs if each.rule == "asked"}
-    if before.converter != VERSION or asked != set(extras) or not environment.is_built(before.environment.lock_hash):
+    if (
+        before.converter != VERSION
+        or asked != set(extras)
+        or not environment.is_built(before.environment.lock_hash)
+    ):
         return False
     if before.environment.python != environment.python_version():
         return False
@@ -40,7 +44,9 @@ def summary(manifest: Manifest, seconds: float) -> str:
         f"({', '.join(f'{count} {name}' for name, count in outcomes.most_common())}), "
         f"{len(manifest.tools) - len(shown)} hidden, {len(manifest.dropped)} dropped",
     ]
-    lines += [f"  environment: added {each.requirement}: {each.evidence}" for each in manifest.environment.repairs]
+    lines += [
+        f"  environment: added {each.requirement}: {each.evidence}" for each in manifest.environment.repairs
+    ]
     reasons = Counter(each.reason for each in manifest.dropped)
     lines += [f"  dropped {count}: {reason}" for reason, count in reasons.most_common(5)]
     fixed = [tool.name for tool in shown if tool.review and tool.review.varies is False]
@@ -61,7 +67,9 @@ def difference(before: Manifest, after: Manifest) -> str:
     if before.environment.lock_hash != after.environment.lock_hash:
         gone = set(_pins(before)) - set(_pins(after))
         come = set(_pins(after)) - set(_pins(before))
-        lines.append(f"lock: {', '.join(sorted(gone)) or 'nothing'} -> {', '.join(sorted(come)) or 'nothing'}")
+        lines.append(
+            f"lock: {', '.join(sorted(gone)) or 'nothing'} -> {', '.join(sorted(come)) or 'nothing'}"
+        )
     lines += [f"+ {name}" for name in sorted(new.keys() - old.keys())[:50]]
     lines += [f"- {name}" for name in sorted(old.keys() - new.keys())[:50]]
     lines += [
@@ -74,5 +82,7 @@ def difference(before: Manifest, after: Manifest) -> str:
 
 def _pins(manifest: Manifest) -> list[str]:
     return [
-        line.split(" ")[0].rstrip("\\ ") for line in manifest.environment.lock.splitlines() if line[:1].isalnum()
+        line.split(" ")[0].rstrip("\\ ")
+        for line in manifest.environment.lock.splitlines()
+        if line[:1].isalnum()
     ]

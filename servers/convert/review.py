@@ -12,16 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
+from servers.convert import schema
 from servers.convert.docstrings import Example
 from servers.convert.repair import missing_in
-from servers.convert.trials import Trial, trials
+from servers.convert.trials import Trial, made_up, of_kind, trials
 from servers.errors import WorkerFailed
 from servers.manifest.calls import worker_record
 from servers.manifest.records import Evidence, Tool
 from servers.process import Place, WorkerHung, WorkerProcess
 
-CALL_SECONDS: Final = 5.0
-_RESULT: Final = 600
+CALL_SECONDS: Final = 4.0
+_READINGS: Final = ("timedelta", "datetime", "date", "decimal")
+SHOWN: Final = 600
 Note = Callable[[str], None]
 
 
@@ -30,10 +34,12 @@ class Review:
     """What review found.
 
     :ivar evidence: tool name -> what happened.
+    :ivar repaired: tool name -> the tool with a parameter whose type was learned.
     :ivar missing: modules whose absence made a call fail.
     """
 
     evidence: dict[str, Evidence] = field(default_factory=dict)
+    repaired: dict[str, Tool] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
 
@@ -98,7 +104,38 @@ class Reviewer:
         if answered is None:
             return last
         varies = None if len(values) < 2 or not tool.parameters else values[0] != values[1]
+        if varies is False:
+            learned = self._learn(tool)
+            if learned is not None:
+                review.repaired[tool.name], answered = learned
+                varies = True
         return _changed(answered, varies=varies)
+
+    def _learn(self, tool: Tool) -> tuple[Tool, Evidence] | None:
+        """A reading of the one untyped parameter with which the answer does depend on it (ReLoop's perturbation).
+
+        A function that is given seconds where it wants a duration may answer without complaint, and wrongly.
+        """
+        open_ones = [each for each in tool.parameters if each.required]
+        if len(open_ones) != 1 or open_ones[0].type.get("k") != "any":
+            return None
+        for kind in _READINGS:
+            learned = schema.with_type(
+                tool, open_ones[0].name, {"k": "union", "of": [{"k": kind}, {"k": "any"}]}
+            )
+            answers = []
+            for variant in (0, 1):
+                trial = Trial(
+                    {**made_up(tool, variant), open_ones[0].name: of_kind({"k": kind}, variant)}, "typed"
+                )
+                answer, seconds = self._ask(learned, trial.arguments)
+                if answer["ok"]:
+                    answers.append((answer.get("value"), judge(answer, trial, seconds)))
+            if len(answers) == 2 and answers[0][0] != answers[1][0]:
+                return learned, _changed(
+                    answers[0][1], note=f"learned that '{open_ones[0].name}' is a {kind}"
+                )
+        return None
 
     def repeat(self, tool: Tool, evidence: Evidence) -> bool:
         """Whether the recorded call gives the recorded answer again."""
@@ -107,7 +144,11 @@ class Reviewer:
 
 
 def run(
-    place: Place, preload: Sequence[str], tools: Sequence[Tool], examples: dict[str, list[Example]], seconds: float
+    place: Place,
+    preload: Sequence[str],
+    tools: Sequence[Tool],
+    examples: dict[str, list[Example]],
+    seconds: float,
 ) -> Review:
     """Review tools in order until the time is up, then repeat what answered in another process."""
     review = Review()
@@ -127,9 +168,11 @@ def run(
                 continue
             if second.out_of_time():
                 # an answer nobody saw twice is not called repeatable
-                review.evidence[tool.name] = _changed(evidence, deterministic=False, note="its answer was not repeated")
+                review.evidence[tool.name] = _changed(
+                    evidence, deterministic=False, note="its answer was not repeated"
+                )
                 continue
-            if not second.repeat(tool, evidence):
+            if not second.repeat(review.repaired.get(tool.name, tool), evidence):
                 review.evidence[tool.name] = _changed(evidence, deterministic=False)
     finally:
         second.close()
@@ -137,24 +180,28 @@ def run(
 
 
 def _changed(evidence: Evidence, **fields: Any) -> Evidence:
-    import msgspec
-
     return msgspec.structs.replace(evidence, **fields)
 
 
 def judge(answer: dict[str, Any], trial: Trial, seconds: float) -> Evidence:
     """What an answer of a worker means: an answer, a clean refusal, a crash or a hang."""
-    made = {"arguments": trial.arguments, "source": trial.source, "seconds": round(seconds, 4)}
+    made: dict[str, Any] = {
+        "arguments": trial.arguments,
+        "source": trial.source,
+        "seconds": round(seconds, 4),
+    }
     if answer["ok"]:
         return Evidence(outcome="answer", result=shown(answer.get("value")), **made)
     error = answer["error"]
-    outcome: Any = {"crash": "crash", "memory": "crash", "hang": "hang", "timeout": "hang"}.get(error["kind"], "refusal")
+    outcome: Any = {"crash": "crash", "memory": "crash", "hang": "hang", "timeout": "hang"}.get(
+        error["kind"], "refusal"
+    )
     return Evidence(outcome=outcome, note=str(error["message"])[:400], **made)
 
 
 def shown(value: Any) -> str:
     """A result as the manifest records it."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)[:_RESULT]
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)[:SHOWN]
 
 
 def _worse(first: Evidence, second: Evidence) -> Evidence:

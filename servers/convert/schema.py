@@ -10,7 +10,9 @@ import ast
 from collections.abc import Sequence
 from typing import Any, Final
 
-from servers.manifest.records import Parameter
+import msgspec
+
+from servers.manifest.records import Parameter, Tool
 from servers.worker.hints import Type
 
 Schema = dict[str, Any]
@@ -77,7 +79,11 @@ def _array(kind: Type) -> Schema:
 def _enum(kind: Type) -> Schema:
     names = list(dict.fromkeys([*kind["members"], *kind["values"]]))
     if kind.get("flag"):
-        options: list[Schema] = [{"type": "integer"}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        options: list[Schema] = [
+            {"type": "integer"},
+            {"type": "string"},
+            {"type": "array", "items": {"type": "string"}},
+        ]
         return {"anyOf": options, "description": "names joined with '|': " + ", ".join(kind["members"][:40])}
     return {"enum": names}
 
@@ -194,3 +200,15 @@ def of_result(kind: Type) -> Schema | None:
             "required": ["result"],
         }
     return None
+
+
+def with_type(tool: Tool, name: str, kind: Type) -> Tool:
+    """A tool with another type for one of its parameters, in its record and in its schema."""
+    parameters = tuple(
+        msgspec.structs.replace(each, type=kind) if each.name == name else each for each in tool.parameters
+    )
+    changed = next(each for each in parameters if each.name == name)
+    properties = {**tool.input_schema["properties"], name: _described(changed)}
+    return msgspec.structs.replace(
+        tool, parameters=parameters, input_schema={**tool.input_schema, "properties": properties}
+    )

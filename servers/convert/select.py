@@ -16,7 +16,9 @@ MOST: Final = 38
 MOST_COMMANDS: Final = 14
 _TEXTS: Final = (".md", ".rst", ".txt", ".py")
 _MAX_TEXT: Final = 4_000_000
-_WEAK: Final = re.compile(r"^(main|cli|run|setup|register|unregister|install|uninstall|reset|clear|close|get_version)$|^(set|add|register)_")
+_WEAK: Final = re.compile(
+    r"^(main|cli|run|setup|register|unregister|install|uninstall|reset|clear|close|get_version)$|^(set|add|register)_"
+)
 _HARD: Final = {"callable", "class", "file"}
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*\(")
@@ -47,7 +49,9 @@ def _texts(folder: Path) -> list[str]:
     return found
 
 
-def score(tool: Tool, record: dict[str, Any], mentions: Mentions, package: str, thin: bool, has_example: bool) -> float:
+def score(
+    tool: Tool, record: dict[str, Any], mentions: Mentions, package: str, thin: bool, has_example: bool
+) -> float:
     """How likely it is that a user of the project wants this callable. Higher is better.
 
     :param thin: whether the package's top level offers next to nothing itself, so that its modules do.
@@ -74,9 +78,19 @@ def score(tool: Tool, record: dict[str, Any], mentions: Mentions, package: str, 
         if parameter.required and parameter.kind not in ("varargs", "varkw"):
             k = parameter.type.get("k")
             made -= 3.0 if k in _HARD else 1.0 if k == "object" else 0.0
-            made -= 2.0 if re.fullmatch(r"func|function|callback|predicate|f|fn|pred|callable|parser|ctx|cls", parameter.name) else 0.0
+            made -= (
+                2.0
+                if re.fullmatch(
+                    r"func|function|callback|predicate|f|fn|pred|callable|parser|ctx|cls", parameter.name
+                )
+                else 0.0
+            )
     made -= 1.5 if record.get("unknown") else 0.0
-    made -= 0.3 * sum(1 for parameter in tool.parameters if parameter.required and parameter.type.get("k") == "any") / 2
+    made -= (
+        0.3
+        * sum(1 for parameter in tool.parameters if parameter.required and parameter.type.get("k") == "any")
+        / 2
+    )
     return made
 
 

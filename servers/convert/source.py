@@ -21,7 +21,18 @@ from servers.convert.environment import environments_dir
 from servers.errors import SourceError
 
 _GIT: Final = re.compile(r"^(git\+.+|(https?|ssh)://.+\.git(@[\w./-]+)?|git@.+)$")
-_NOT_CODE: Final = {".git", ".hg", "__pycache__", ".venv", "venv", "node_modules", ".tox", ".mypy_cache", "build", "dist"}
+_NOT_CODE: Final = {
+    ".git",
+    ".hg",
+    "__pycache__",
+    ".venv",
+    "venv",
+    "node_modules",
+    ".tox",
+    ".mypy_cache",
+    "build",
+    "dist",
+}
 _GIT_SECONDS: Final = 300
 
 
@@ -185,7 +196,9 @@ def _file_digest(path: Path) -> str:
 def _folder_digest(folder: Path) -> str:
     made = hashlib.sha256()
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _NOT_CODE and not name.endswith(".egg-info"))
+        folders[:] = sorted(
+            name for name in folders if name not in _NOT_CODE and not name.endswith(".egg-info")
+        )
         for name in sorted(files):
             path = Path(root) / name
             if path.is_symlink() or name.endswith(".pyc"):

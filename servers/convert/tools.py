@@ -12,7 +12,9 @@ from servers.manifest.records import Dropped, Parameter, Tool
 from servers.worker.hints import ANY, Type
 
 _NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
-_PATHLIKE: Final = re.compile(r"(^|_)(file|filename|filepath|path|paths|filenames|fname)(_|$)|^fp_|_fp$|^(infile|outfile|fn)$")
+_PATHLIKE: Final = re.compile(
+    r"(^|_)(file|filename|filepath|path|paths|filenames|fname)(_|$)|^fp_|_fp$|^(infile|outfile|fn)$"
+)
 _EXACT: Final = {
     "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",
 }  # fmt: skip
@@ -57,7 +59,14 @@ def python_tools(
 
 def _order(record: dict[str, Any]) -> tuple[Any, ...]:
     module, _, path = record["qualname"].partition(":")
-    return record["kind"] != "function", module.count("."), not record["listed"], path.count("."), module, path
+    return (
+        record["kind"] != "function",
+        module.count("."),
+        not record["listed"],
+        path.count("."),
+        module,
+        path,
+    )
 
 
 def _unusable(record: dict[str, Any]) -> str | None:
@@ -76,10 +85,10 @@ def _python_tool(record: dict[str, Any], site: Path, namer: Namer) -> Tool:
     read = docstrings.read(record["doc"])
     about = docstrings.read(record.get("init_doc") or "") if record["kind"] == "class" else docstrings.Read()
     known = {**read.parameters, **about.parameters}
-    static: dict[str, tuple[Type, bool]] = {}
+    static: list[dict[str, Any]] = []
     returns: Type = record["returns"]
     if _untyped(record["parameters"]) and record["kind"] != "class":
-        static, declared = stubs.facts(site, qualname, record["file"])
+        static, declared = stubs.facts(site, [qualname, *record["aliases"]], record["file"])
         returns = declared if returns == ANY else returns
     parameters = _parameters(record, known, static)
     constructor: tuple[Parameter, ...] = ()
@@ -129,25 +138,24 @@ def _untyped(parameters: list[dict[str, Any]]) -> bool:
 
 
 def _parameters(
-    record: dict[str, Any], known: dict[str, tuple[Type | None, str]], static: dict[str, tuple[Type, bool]]
+    record: dict[str, Any],
+    known: dict[str, tuple[Type | None, str]],
+    static: list[dict[str, Any]],
 ) -> tuple[Parameter, ...]:
-    if record.get("unknown") and static:
-        return tuple(
-            Parameter(name=name, type=kind, required=required, default=None if required else "...")
-            for name, (kind, required) in static.items()
-        )
-    return tuple(_parameter(each, known, static) for each in record["parameters"])
+    raw = static if record.get("unknown") and static else record["parameters"]
+    declared = {each["name"]: each["type"] for each in static}
+    return tuple(_parameter(each, known, declared) for each in raw)
 
 
 def _parameter(
-    raw: dict[str, Any], known: dict[str, tuple[Type | None, str]], static: dict[str, tuple[Type, bool]]
+    raw: dict[str, Any], known: dict[str, tuple[Type | None, str]], declared: dict[str, Type]
 ) -> Parameter:
     kind: Type = raw["type"]
     documented, text = known.get(raw["name"], (None, ""))
     if kind["k"] == "any":
-        declared = static.get(raw["name"], (ANY, False))[0]
-        if declared["k"] != "any":
-            kind = declared
+        static = declared.get(raw["name"], ANY)
+        if static["k"] != "any":
+            kind = static
         elif documented is not None:
             kind = _softened(documented, kind)
     return Parameter(
@@ -172,7 +180,11 @@ def _softened(documented: Type, kind: Type) -> Type:
         return {"k": "union", "of": [*exact, ANY]} if exact else kind
     if k == "any":
         return documented if documented.get("hint") else kind
-    return {"k": "any", "hint": [k]} if k != "literal" else {"k": "any", "hint": ["str"], "values": documented["values"]}
+    return (
+        {"k": "any", "hint": [k]}
+        if k != "literal"
+        else {"k": "any", "hint": ["str"], "values": documented["values"]}
+    )
 
 
 def _is_path(parameter: Parameter) -> bool:
@@ -180,7 +192,9 @@ def _is_path(parameter: Parameter) -> bool:
     kinds.append(str(parameter.type.get("k")))
     if "path" in kinds:
         return True
-    return bool(_PATHLIKE.search(parameter.name.lower())) and any(k in ("any", "str", "object") for k in kinds)
+    return bool(_PATHLIKE.search(parameter.name.lower())) and any(
+        k in ("any", "str", "object") for k in kinds
+    )
 
 
 def _free(wanted: str, parameters: tuple[Parameter, ...]) -> str:

@@ -151,7 +151,9 @@ def _values(parameters: Sequence[Parameter], variant: int) -> dict[str, Any]:
 
 def _value(parameter: Parameter, variant: int) -> Any:
     kind = parameter.type or {"k": "any"}
-    if kind["k"] in ("any", "str", "object") or (kind["k"] == "list" and kind.get("of", {}).get("k") == "any"):
+    if kind["k"] in ("any", "str", "object") or (
+        kind["k"] == "list" and kind.get("of", {}).get("k") == "any"
+    ):
         for pattern, values in _BY_NAME:
             if re.search(pattern, parameter.name.lower()):
                 value = values[variant]

@@ -16,6 +16,8 @@ from servers.errors import EnvironmentFailed
 from servers.sandbox.policy import Policy
 
 TIMEOUT: Final = 600.0
+_FRAMES: Final = " \u00d7\u2570\u2500\u25b6\u2502\u251c"
+"""What uv draws around its messages."""
 _PASSED: Final = (
     "UV_", "PIP_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy",
     "https_proxy", "all_proxy", "no_proxy",
@@ -41,7 +43,9 @@ def program() -> str:
 @cache
 def cache_dir() -> str:
     """uv's own cache."""
-    done = subprocess.run([program(), "cache", "dir"], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        [program(), "cache", "dir"], capture_output=True, text=True, check=False, timeout=30
+    )
     return done.stdout.strip() or os.path.expanduser("~/.cache/uv")
 
 
@@ -54,7 +58,12 @@ def run(arguments: Sequence[str], *, stdin: str = "") -> str:
 
 
 def run_building(
-    arguments: Sequence[str], level: str, *, write: Sequence[str] = (), read: Sequence[str] = (), stdin: str = ""
+    arguments: Sequence[str],
+    level: str,
+    *,
+    write: Sequence[str] = (),
+    read: Sequence[str] = (),
+    stdin: str = "",
 ) -> str:
     """Run uv where it may execute a project's build: sandboxed, with the network for its requirements.
 
@@ -111,8 +120,10 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
         raise EnvironmentFailed(f"Cannot run uv: {error.strerror or error}.", "Install it again.") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARN")]
-        said = " ".join(line.strip(" ×╰─▶│├") for line in lines[-12:])
-        raise EnvironmentFailed(f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index.")
+        said = " ".join(line.strip(_FRAMES) for line in lines[-12:])
+        raise EnvironmentFailed(
+            f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."
+        )
     return done.stdout
 
 

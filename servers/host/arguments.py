@@ -80,5 +80,7 @@ def handle_in(value: Any, depth: int = 0) -> str | None:
 def uses_call(value: Any, depth: int = 0) -> bool:
     """Whether some argument is to be made by another tool."""
     if isinstance(value, dict):
-        return set(value) == {"$call"} or (depth < 6 and any(uses_call(each, depth + 1) for each in value.values()))
+        return set(value) == {"$call"} or (
+            depth < 6 and any(uses_call(each, depth + 1) for each in value.values())
+        )
     return isinstance(value, list) and depth < 6 and any(uses_call(each, depth + 1) for each in value)

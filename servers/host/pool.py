@@ -83,7 +83,9 @@ class Pool:
     def _grow(self) -> None:
         for slot in self._slots:
             if slot.thread is None:
-                slot.thread = threading.Thread(target=self._serve, args=(slot,), name=f"worker-{slot.index}", daemon=True)
+                slot.thread = threading.Thread(
+                    target=self._serve, args=(slot,), name=f"worker-{slot.index}", daemon=True
+                )
                 slot.thread.start()
                 return
 
@@ -209,4 +211,3 @@ def default_size() -> int:
     import os
 
     return max(2, min(4, os.cpu_count() or 2))
-

@@ -26,16 +26,26 @@ def of_answer(tool: Tool, answer: dict[str, Any], level: str) -> dict[str, Any]:
         content.append({"type": "image", "data": data, "mimeType": mime})
     for name, text in answer.get("files", {}).items():
         structured.setdefault("files", {})[name] = text
-        content.append({"type": "resource", "resource": {"uri": f"file:///{name}", "mimeType": "text/plain", "text": text}})
+        content.append(
+            {
+                "type": "resource",
+                "resource": {"uri": f"file:///{name}", "mimeType": "text/plain", "text": text},
+            }
+        )
     if "handle" in answer:
         meta["toolyard/handle"] = answer["handle"]
-        note = f"To use this object in another call, pass \"{answer['handle']}\"."
+        note = f'To use this object in another call, pass "{answer["handle"]}".'
         content.append({"type": "text", "text": note})
         if answer.get("whole"):
             structured["handle"] = answer["handle"]
     if answer.get("cut"):
         content.append({"type": "text", "text": "There is more; only the first 10000 items are here."})
-    return {"content": content, "structuredContent": structured, "isError": False, **({"_meta": meta} if meta else {})}
+    return {
+        "content": content,
+        "structuredContent": structured,
+        "isError": False,
+        **({"_meta": meta} if meta else {}),
+    }
 
 
 def failed(message: str, meta: dict[str, Any] | None = None, log: str | None = None) -> dict[str, Any]:

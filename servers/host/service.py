@@ -127,7 +127,11 @@ class Service:
             if params.get("cursor") is not None:
                 raise Refused(INVALID_PARAMS, "There is no such page: the list has only one.")
             listed = {"tools": self.listed()}
-            return {**listed, "resultType": "complete", "ttlMs": 3_600_000, "cacheScope": "public"} if stateless else listed
+            return (
+                {**listed, "resultType": "complete", "ttlMs": 3_600_000, "cacheScope": "public"}
+                if stateless
+                else listed
+            )
         raise Refused(METHOD_NOT_FOUND, f"Method not found: {method}")
 
     def _initialize(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +176,11 @@ class Service:
             raise Refused(INVALID_PARAMS, f"Unknown tool: {name[:100]}")
         problems = self._checker.problems(tool, arguments)
         if problems:
-            self._answer(ident, results.failed(f"The arguments of '{tool.name}' do not fit: {'; '.join(problems)}."), stateless)
+            self._answer(
+                ident,
+                results.failed(f"The arguments of '{tool.name}' do not fit: {'; '.join(problems)}."),
+                stateless,
+            )
             return
         meta = params.get("_meta") if isinstance(params.get("_meta"), dict) else {}
         assert isinstance(meta, dict)
@@ -239,7 +247,11 @@ class Service:
                 ranked.append((points, tool.score, tool))
         ranked.sort(key=lambda each: (-each[0], -each[1], each[2].name))
         found = [definition(tool) for _, _, tool in ranked[: max(1, min(50, limit))]]
-        return {"content": [{"type": "text", "text": results.text_of(found)}], "structuredContent": {"result": found}, "isError": False}
+        return {
+            "content": [{"type": "text", "text": results.text_of(found)}],
+            "structuredContent": {"result": found},
+            "isError": False,
+        }
 
     def _tick(self) -> None:
         """Tell callers that asked for it that their call is still running."""
@@ -252,17 +264,29 @@ class Service:
                     seconds = now - call.started
                     self._wire.notify(
                         "notifications/progress",
-                        {"progressToken": token, "progress": round(seconds, 1), "message": f"running for {seconds:.0f} s"},
+                        {
+                            "progressToken": token,
+                            "progress": round(seconds, 1),
+                            "message": f"running for {seconds:.0f} s",
+                        },
                     )
 
 
 def _words(text: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)) if len(word) > 1]
+    return [
+        word.lower()
+        for word in re.findall(r"[A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))
+        if len(word) > 1
+    ]
 
 
 def definition(tool: Tool) -> dict[str, Any]:
     """A tool as clients see it."""
-    made: dict[str, Any] = {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
+    made: dict[str, Any] = {
+        "name": tool.name,
+        "description": tool.description,
+        "inputSchema": tool.input_schema,
+    }
     if tool.output_schema is not None:
         made["outputSchema"] = tool.output_schema
     if tool.kind != "cli" and tool.review is not None and tool.review.deterministic:

@@ -189,12 +189,22 @@ def _program(column: int, audit: int, network: bool) -> list[tuple[int, int, int
         on(_SOCKET[column], _ERRNO | errno.EACCES)
     # clone3's flags are behind a pointer no filter can follow; libc falls back to clone
     on(_CLONE3[column], _ERRNO | errno.ENOSYS)
-    lines += [(equal, 0, 3, _CLONE[column]), (load, 0, 0, 16), (both, 0, 1, _NAMESPACES), (answer, 0, 0, denied)]
+    lines += [
+        (equal, 0, 3, _CLONE[column]),
+        (load, 0, 0, 16),
+        (both, 0, 1, _NAMESPACES),
+        (answer, 0, 0, denied),
+    ]
     lines += [(load, 0, 0, 0)]
     # limits of one's own process only
     lines += [(equal, 0, 3, _PRLIMIT[column]), (load, 0, 0, 16), (equal, 1, 0, 0), (answer, 0, 0, denied)]
     lines += [(load, 0, 0, 0)]
     # no typing into somebody's terminal
-    lines += [(equal, 0, 3, _IOCTL_CALL[column]), (load, 0, 0, 24), (equal, 0, 1, _TIOCSTI), (answer, 0, 0, denied)]
+    lines += [
+        (equal, 0, 3, _IOCTL_CALL[column]),
+        (load, 0, 0, 24),
+        (equal, 0, 1, _TIOCSTI),
+        (answer, 0, 0, denied),
+    ]
     lines += [(answer, 0, 0, _ALLOW)]
     return lines

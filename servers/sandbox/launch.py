@@ -27,7 +27,7 @@ def _limits(policy: dict) -> None:  # type: ignore[type-arg]
     }
     for name, value in wanted.items():
         number = getattr(resource, name, None)
-        if number is None or value <= 0 and name != "RLIMIT_CORE":
+        if number is None or (value <= 0 and name != "RLIMIT_CORE"):
             continue
         _, hard = resource.getrlimit(number)
         if hard != resource.RLIM_INFINITY:

@@ -88,9 +88,7 @@ def _try(level: str) -> float:
         return 0.0
     start = time.perf_counter()
     try:
-        done = subprocess.run(
-            Policy(level).command([program]), capture_output=True, timeout=10, check=False
-        )
+        done = subprocess.run(Policy(level).command([program]), capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0.0
     return time.perf_counter() - start if done.returncode == 0 else 0.0
@@ -101,7 +99,9 @@ def _open(level: str, abi: int) -> list[str]:
         return ["everything: converted code is refused"]
     found = []
     if level == "L1":
-        found.append("files, network and other processes of this user: nothing keeps converted code from them")
+        found.append(
+            "files, network and other processes of this user: nothing keeps converted code from them"
+        )
     if level == "L2" and abi < 6:
         found.append("signals to other processes of this user (this kernel's landlock does not scope them)")
     if level == "L2" and abi < 3:

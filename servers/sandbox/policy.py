@@ -61,7 +61,12 @@ class Policy:
 def interpreter_paths() -> tuple[str, ...]:
     """Where our own Python lives: environments are made from it."""
     real = os.path.realpath(sys.executable)
-    return (sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(real)), str(Path(__file__).parents[1]))
+    return (
+        sys.prefix,
+        sys.base_prefix,
+        os.path.dirname(os.path.dirname(real)),
+        str(Path(__file__).parents[1]),
+    )
 
 
 def _bubble(policy: Policy, read: Sequence[str], argv: Sequence[str]) -> list[str]:

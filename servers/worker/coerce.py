@@ -16,15 +16,13 @@ import enum
 import fractions
 import importlib
 import io
-import itertools
 import math
 import operator
 import pathlib
 import re
-import sys
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .hints import ANY, Type
@@ -366,86 +364,3 @@ def _fit(value: Any, kind: Type) -> int:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def alternatives(value: Any, kind: Type, module: str) -> Iterator[Any]:
-    """What else a value of unsure type may have been meant to be, the likeliest first."""
-    if kind["k"] == "list" and isinstance(value, list):
-        yield from itertools.islice(alternatives(value, ANY, module), 3)
-    elif isinstance(value, str):
-        yield from _of_text(value, module)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield datetime.timedelta(seconds=value)
-        yield decimal.Decimal(str(value))
-        yield str(value)
-    elif isinstance(value, list):
-        if value and all(isinstance(item, list) for item in value):
-            yield [tuple(item) for item in value]
-        yield tuple(tuple(item) if isinstance(item, list) else item for item in value)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            try:
-                yield numpy.array(value)
-            except ValueError:
-                pass
-        try:
-            yield set(value)
-        except TypeError:
-            pass
-        if value and all(isinstance(item, str) for item in value):
-            yield [item.encode() for item in value]
-        yield iter(value)
-
-
-def _of_text(value: str, module: str) -> Iterator[Any]:
-    for reader in (datetime.datetime.fromisoformat, datetime.date.fromisoformat, datetime.time.fromisoformat):
-        try:
-            yield reader(value)
-        except ValueError:
-            continue
-    place = sys.modules.get(module)
-    named = getattr(place, value, None) if value.isidentifier() and not value.startswith("_") else None
-    if named is not None and not isinstance(named, type(sys)):
-        yield named
-    yield value.encode()
-    try:
-        yield decimal.Decimal(value)
-    except decimal.InvalidOperation:
-        pass
-    yield io.StringIO(value)
-    yield io.BytesIO(value.encode())
-    yield pathlib.Path(value)
-
-
-def combinations(
-    values: dict[str, Any], kinds: dict[str, Type], module: str, failure: Exception, limit: int = 24
-) -> Iterator[dict[str, Any]]:
-    """Other readings of a whole set of arguments: one changed at a time, then all at once.
-
-    :param failure: what the first reading raised. A value that was refused for what it says, not for
-        what it is, gets no second reading, save that a list may have to be an array.
-    """
-    loose = [name for name in values if _loose(kinds.get(name, ANY))]
-    if not isinstance(failure, (TypeError, AttributeError, OSError)):
-        loose = [name for name in loose if isinstance(values[name], list)]
-    made = 0
-    for name in loose:
-        for other in itertools.islice(alternatives(values[name], kinds.get(name, ANY), module), 8):
-            yield {**values, name: other}
-            made += 1
-            if made >= limit:
-                break
-    if len(loose) > 1:
-        columns = {name: list(alternatives(values[name], kinds.get(name, ANY), module)) for name in loose}
-        for rank in range(3):
-            changed = {name: column[rank] for name, column in columns.items() if len(column) > rank}
-            if len(changed) > 1:
-                yield {**values, **changed}
-
-
-def _loose(kind: Type) -> bool:
-    """Whether a type leaves open what the value should be."""
-    k = kind["k"]
-    if k in ("any", "object", "list"):
-        return True
-    return k == "union" and len([each for each in kind["of"] if each["k"] != "none"]) > 1

@@ -34,7 +34,7 @@ _STARTER = (
 
 def words(argv: list[str], sub: list[str]) -> list[str]:
     """The whole argument list after the script's name; the leading subcommand words may be left out."""
-    return argv if not sub or argv[: 1] == sub[:1] else sub + argv
+    return argv if not sub or argv[:1] == sub[:1] else sub + argv
 
 
 def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict[str, Any]:

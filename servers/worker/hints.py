@@ -76,7 +76,7 @@ _SCALARS: dict[Any, str] = {
     typing.SupportsInt: "int",
     typing.SupportsIndex: "int",
     typing.SupportsAbs: "float",
-    typing.Text: "str",
+    str: "str",
 }
 _FILES = (typing.IO, typing.TextIO, typing.BinaryIO, io.IOBase)
 _LISTS = {
@@ -107,7 +107,7 @@ def describe(annotation: Any, depth: int = 0) -> Type:
         return ANY
     if isinstance(annotation, typing.TypeVar):
         if annotation.__constraints__:
-            return union([describe(c, depth + 1) for c in annotation.__constraints__])
+            return wording.union([describe(c, depth + 1) for c in annotation.__constraints__])
         return describe(annotation.__bound__, depth + 1) if annotation.__bound__ is not None else ANY
     if isinstance(annotation, typing.NewType):
         return describe(annotation.__supertype__, depth + 1)
@@ -121,12 +121,12 @@ def describe(annotation: Any, depth: int = 0) -> Type:
 
 
 def _generic(annotation: Any, origin: Any, args: tuple[Any, ...], depth: int) -> Type:
-    if origin is typing.Annotated or origin in (typing.Final, typing.ClassVar):
+    if origin in (typing.Annotated, typing.Final, typing.ClassVar):
         return describe(args[0], depth) if args else ANY
     if getattr(origin, "__name__", "") in ("Required", "NotRequired", "ReadOnly", "Unpack"):
         return describe(args[0], depth) if args else ANY
     if origin is typing.Union or origin is types.UnionType:
-        return union([describe(arg, depth + 1) for arg in args])
+        return wording.union([describe(arg, depth + 1) for arg in args])
     if origin is typing.Literal:
         return literal(args)
     if origin is type:
@@ -188,7 +188,7 @@ def _fields(cls: Any, depth: int) -> list[dict[str, Any]] | None:
     except Exception:  # annotations of foreign code may name what is not there
         known = dict(getattr(cls, "__annotations__", {}))
     if typing.is_typeddict(cls):
-        needed = getattr(cls, "__required_keys__", frozenset())
+        needed: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
         return [
             {"name": name, "type": describe(hint, depth + 1), "required": name in needed}
             for name, hint in known.items()
@@ -239,15 +239,3 @@ def literal(values: typing.Iterable[Any]) -> Type:
         if value is None or isinstance(value, (str, int, float, bool)):
             kept.append(value)
     return {"k": "literal", "values": kept} if kept else ANY
-
-
-def union(options: list[Type]) -> Type:
-    """A union, flat and without repeats; a type that admits anything swallows the rest."""
-    flat: list[Type] = []
-    for option in options:
-        for each in option["of"] if option["k"] == "union" else [option]:
-            if each not in flat:
-                flat.append(each)
-    if any(each["k"] == "any" for each in flat):
-        return {"k": "any", "hint": [e["k"] for e in flat if e["k"] not in ("any", "none")]}
-    return flat[0] if len(flat) == 1 else {"k": "union", "of": flat}

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .coerce import Coercer, combinations, resolve
+from .coerce import Coercer, resolve
 from .hints import ANY, Type
 from .problems import BadArgument
+from .readings import combinations
 
 _MISMATCH = re.compile(r"unexpected keyword|positional|keyword arg|takes no keyword|multiple values")
 _MISREAD = (TypeError, AttributeError, ValueError, LookupError, OSError, ArithmeticError)

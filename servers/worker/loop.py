@@ -150,7 +150,7 @@ class Worker:
     def _composed(self, inner: Any, caller: str, tools: dict[str, Any], depth: int) -> Any:
         """An argument that is another tool's result: ``{"$call": {"tool": …, "arguments": …}}``."""
         if not isinstance(inner, dict) or depth >= _COMPOSED_DEPTH:
-            raise BadArgument("'$call' takes {\"tool\": name, \"arguments\": {…}}, four deep at most")
+            raise BadArgument('\'$call\' takes {"tool": name, "arguments": {…}}, four deep at most')
         name = inner.get("tool") or inner.get("callable") or ""
         tool = tools.get(name)
         if tool is None or tool["kind"] == "cli":

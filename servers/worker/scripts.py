@@ -125,7 +125,11 @@ def _tree(caught: _Parser) -> Iterator[dict[str, Any]]:
     elif caught.framework == "argparse":
         yield from _argparse(caught.parser, [], 0)
     else:
-        yield {"sub": [], "help": _flat(caught.parser.get_description()), "usage": caught.parser.format_help()[:6000]}
+        yield {
+            "sub": [],
+            "help": _flat(caught.parser.get_description()),
+            "usage": caught.parser.format_help()[:6000],
+        }
 
 
 def _flat(text: Any) -> str:
@@ -136,7 +140,11 @@ def _click(command: Any, sub: list[str], parent: Any, depth: int) -> Iterator[di
     context = command.make_context(
         sub[-1] if sub else os.path.basename(sys.argv[0]), [], parent=parent, resilient_parsing=True
     )
-    record = {"sub": sub, "help": _flat(command.help or command.short_help), "usage": _usage(command, context)}
+    record: dict[str, Any] = {
+        "sub": sub,
+        "help": _flat(command.help or command.short_help),
+        "usage": _usage(command, context),
+    }
     names = command.list_commands(context) if hasattr(command, "list_commands") else []
     record["group"] = bool(names)
     yield record

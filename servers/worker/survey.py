@@ -40,6 +40,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             found = _Found(tuple(request["packages"]))
             for module in modules:
                 found.module(module)
+            found.methods()
     finally:
         sys.meta_path.remove(watch)
     return {
@@ -126,6 +127,7 @@ class _Found:
         self._by_object: dict[Any, dict[str, Any]] = {}
         self._kept: list[Any] = []  # so that no id is used twice
         self._instances: set[type] = set()
+        self._later: list[tuple[str, Any, bool]] = []
         self.cut = 0
 
     def records(self) -> list[dict[str, Any]]:
@@ -146,7 +148,9 @@ class _Found:
     def module(self, module: types.ModuleType) -> None:
         """Everything public in one module."""
         named = getattr(module, "__all__", None)
-        exported = {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
+        exported = (
+            {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
+        )
         for name, thing in sorted(vars(module).items()):
             if name.startswith("_") or isinstance(thing, types.ModuleType) or _is_alias(thing):
                 continue
@@ -165,7 +169,21 @@ class _Found:
         elif inspect.isroutine(thing) or (callable(thing) and hasattr(thing, "__name__")):
             self._add(thing, path, "function", listed, thing)
         elif self._own(type(thing)) and not isinstance(thing, enum.Enum):
-            self._instance(path, thing, listed)
+            if callable(thing):
+                self._add(thing, path, "function", listed, thing)
+            self._later.append((path, thing, listed))
+
+    def methods(self) -> None:
+        """The methods of the classes and objects met: last, for there may be too many."""
+        ranked = sorted(self._later, key=lambda each: (each[0].count("."), not each[2]))
+        for path, thing, listed in ranked:
+            try:
+                if inspect.isclass(thing):
+                    self._class_methods(path, thing, listed)
+                else:
+                    self._instance(path, thing, listed)
+            except Exception:  # a foreign descriptor may raise anything
+                self.cut += 1
 
     def _class(self, path: str, cls: type, listed: bool) -> None:
         if issubclass(cls, (BaseException, enum.Enum)) or getattr(cls, "_is_protocol", False):
@@ -173,6 +191,10 @@ class _Found:
         abstract = inspect.isabstract(cls) or cls is abc.ABC
         if not abstract:
             self._add(cls, path, "class", listed, cls)
+        self._later.append((path, cls, listed))
+
+    def _class_methods(self, path: str, cls: type, listed: bool) -> None:
+        abstract = inspect.isabstract(cls) or cls is abc.ABC
         constructor = None
         if not abstract:
             try:
@@ -200,8 +222,6 @@ class _Found:
 
     def _instance(self, path: str, thing: Any, listed: bool) -> None:
         cls = type(thing)
-        if callable(thing):
-            self._add(thing, path, "function", listed, thing)
         if cls in self._instances:
             return
         self._instances.add(cls)
@@ -261,7 +281,7 @@ def _is_alias(thing: Any) -> bool:
 
 def _home(function: Any, path: str) -> str | None:
     """Where it is defined, if that path leads to it."""
-    if inspect.ismethod(function) or inspect.isclass(function) and "<locals>" in function.__qualname__:
+    if inspect.ismethod(function) or (inspect.isclass(function) and "<locals>" in function.__qualname__):
         return None
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:

@@ -57,7 +57,7 @@ def _prose(text: str) -> Type:
     if len(parts) > 1:
         found = [_phrase(part) for part in parts]
         if all(each["k"] != "any" for each in found):
-            return _union(found)
+            return union(found)
         kinds = [each["k"] for each in found if each["k"] not in ("any", "none")]
         return {"k": "any", "hint": kinds} if kinds else _ANY
     return _phrase(lowered)
@@ -107,7 +107,7 @@ def _node(node: ast.expr) -> Type | None:
     if isinstance(node, ast.Attribute):
         return _name(node.attr)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return _union([_node(node.left) or _ANY, _node(node.right) or _ANY])
+        return union([_node(node.left) or _ANY, _node(node.right) or _ANY])
     if isinstance(node, ast.Subscript):
         return _subscript(node)
     return None
@@ -124,9 +124,9 @@ def _subscript(node: ast.Subscript) -> Type | None:
         return {"k": "literal", "values": plain} if plain else _ANY
     types = [_node(arg) or _ANY for arg in args]
     if name == "optional":
-        return _union([types[0], {"k": "none"}])
+        return union([types[0], {"k": "none"}])
     if name == "union":
-        return _union(types)
+        return union(types)
     if name in _WRAPPERS:
         return types[0]
     if name in ("coroutine", "generator") and len(types) == 3:
@@ -143,13 +143,21 @@ def _subscript(node: ast.Subscript) -> Type | None:
     return found
 
 
-def _union(options: list[Type]) -> Type:
+EXACT = {"timedelta", "datetime", "date", "time", "decimal", "fraction", "ndarray", "enum", "record", "uuid"}
+"""Types whose values never pass for what JSON has: without being made they are of no use."""
+
+
+def union(options: list[Type]) -> Type:
+    """A union, flat and without repeats. With an unknown member it admits anything, but what has to be made is."""
     flat: list[Type] = []
     for option in options:
         for each in option["of"] if option["k"] == "union" else [option]:
             if each not in flat:
                 flat.append(each)
     if any(each["k"] == "any" for each in flat):
+        exact = [each for each in flat if each["k"] in EXACT]
+        if exact and not any(each["k"] == "str" for each in flat):
+            return {"k": "union", "of": [*(each for each in flat if each["k"] != "any"), _ANY]}
         kinds = [each["k"] for each in flat if each["k"] not in ("any", "none")]
         return {"k": "any", "hint": kinds} if kinds else _ANY
     return flat[0] if len(flat) == 1 else {"k": "union", "of": flat}

@@ -35,11 +35,19 @@ class Client:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
         self.ids = 0
-        self.request("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "0"}})
+        self.request(
+            "initialize",
+            {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {},
+                "clientInfo": {"name": "c", "version": "0"},
+            },
+        )
 
     def request(self, method: str, params: dict[str, Any], timeout: float = 60.0) -> dict[str, Any]:
         self.ids += 1
-        assert self.child.stdin and self.child.stdout
+        assert self.child.stdin
+        assert self.child.stdout
         line = json.dumps({"jsonrpc": "2.0", "id": self.ids, "method": method, "params": params})
         self.child.stdin.write(line.encode() + b"\n")
         self.child.stdin.flush()
@@ -55,7 +63,9 @@ class Client:
         return {"error": {"code": 0, "message": "no answer"}}
 
     def close(self) -> None:
-        assert self.child.stdin and self.child.stdout and self.child.stderr
+        assert self.child.stdin
+        assert self.child.stdout
+        assert self.child.stderr
         self.child.stdin.close()
         try:
             self.child.wait(5)
@@ -119,7 +129,11 @@ def read(result: dict[str, Any], call: dict[str, Any]) -> list[Any]:
         value = result["structuredContent"]
         if set(value) == {"result"}:
             value = value["result"]
-        texts = "".join(value.get("files", {}).get(name, "") for name in call.get("read_back", [])) if isinstance(value, dict) else ""
+        texts = (
+            "".join(value.get("files", {}).get(name, "") for name in call.get("read_back", []))
+            if isinstance(value, dict)
+            else ""
+        )
         return [value] + ([str(value.get("result") or "") + texts] if texts else [])
     text = next((item["text"] for item in result["content"] if item["type"] == "text"), "")
     return [text]
@@ -133,13 +147,26 @@ def run_package(package: dict[str, Any], out: Path, match: Any) -> dict[str, Any
         [sys.executable, "-m", "servers", "convert", package["requirement"], "--out", str(directory)],
         capture_output=True, text=True, cwd=ROOT, check=False, timeout=600,
     )  # fmt: skip
-    row: dict[str, Any] = {"package": package["package"], "seconds": time.monotonic() - start, "calls": [], "exposed": 0}
+    row: dict[str, Any] = {
+        "package": package["package"],
+        "seconds": time.monotonic() - start,
+        "calls": [],
+        "exposed": 0,
+    }
     if done.returncode:
         row["error"] = done.stderr.strip()[-600:]
-        row["calls"] = [{"id": call["id"], "ok": False, "why": "not converted", "flow": bool(call.get("object_flow"))} for call in package["calls"]]
+        row["calls"] = [
+            {"id": call["id"], "ok": False, "why": "not converted", "flow": bool(call.get("object_flow"))}
+            for call in package["calls"]
+        ]
         return row
     start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "servers", "convert", package["requirement"], "--out", str(directory)], capture_output=True, cwd=ROOT, check=False)
+    subprocess.run(
+        [sys.executable, "-m", "servers", "convert", package["requirement"], "--out", str(directory)],
+        capture_output=True,
+        cwd=ROOT,
+        check=False,
+    )
     row["again"] = time.monotonic() - start
     manifest = json.loads((directory / "manifest.json").read_text())
     tools = manifest["tools"]
@@ -151,7 +178,12 @@ def run_package(package: dict[str, Any], out: Path, match: Any) -> dict[str, Any
         row["listed_seconds"] = time.monotonic() - start
         for call in package["calls"]:
             tool = find(tools, call)
-            report = {"id": call["id"], "ok": False, "why": "no such tool", "flow": bool(call.get("object_flow"))}
+            report = {
+                "id": call["id"],
+                "ok": False,
+                "why": "no such tool",
+                "flow": bool(call.get("object_flow")),
+            }
             row["calls"].append(report)
             if tool is None:
                 continue
@@ -168,7 +200,7 @@ def run_package(package: dict[str, Any], out: Path, match: Any) -> dict[str, Any
                 continue
             result = answer["result"]
             expect = call["expect"]
-            if isinstance(expect, dict) and "error_regex" in expect or call.get("expect_error"):
+            if (isinstance(expect, dict) and "error_regex" in expect) or call.get("expect_error"):
                 text = json.dumps(result)
                 report["ok"] = bool(result.get("isError")) and bool(re.search(expect["error_regex"], text))
             elif result.get("isError"):
@@ -176,7 +208,11 @@ def run_package(package: dict[str, Any], out: Path, match: Any) -> dict[str, Any
                 continue
             else:
                 report["ok"] = any(match(expect, value) for value in read(result, call))
-            report["why"] = "" if report["ok"] else f"got {json.dumps(read(result, call)[0])[:200]} for {json.dumps(sent)[:150]}"
+            report["why"] = (
+                ""
+                if report["ok"]
+                else f"got {json.dumps(read(result, call)[0])[:200]} for {json.dumps(sent)[:150]}"
+            )
     finally:
         client.close()
     return row
@@ -187,7 +223,9 @@ def percent(values: list[bool]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--jobs", type=int, default=2)
@@ -195,7 +233,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("corpus_check", options.corpus / "check.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
     packages = [json.loads(line) for line in (options.corpus / "corpus.jsonl").read_text().splitlines()]
@@ -207,7 +246,10 @@ def main() -> None:
         for row in threads.map(lambda package: run_package(package, out, check.match), packages):
             rows.append(row)
             good = sum(call["ok"] for call in row["calls"])
-            print(f"{row['package']:20} {good}/{len(row['calls'])} {row['seconds']:6.1f} s  again {row.get('again', 0):.2f} s  first answer {row.get('first', 0):.2f} s  listed {row['exposed']}", flush=True)
+            print(
+                f"{row['package']:20} {good}/{len(row['calls'])} {row['seconds']:6.1f} s  again {row.get('again', 0):.2f} s  first answer {row.get('first', 0):.2f} s  listed {row['exposed']}",
+                flush=True,
+            )
             if "error" in row:
                 print("    not converted:", row["error"])
             for call in row["calls"]:
@@ -224,7 +266,9 @@ def main() -> None:
     for label, key in (("conversion", "seconds"), ("again", "again"), ("first answer", "first")):
         values = sorted(row[key] for row in rows if key in row)
         if values:
-            print(f"{label} seconds: median {statistics.median(values):.2f}, p90 {values[int(0.9 * (len(values) - 1))]:.2f}, most {values[-1]:.2f}")
+            print(
+                f"{label} seconds: median {statistics.median(values):.2f}, p90 {values[int(0.9 * (len(values) - 1))]:.2f}, most {values[-1]:.2f}"
+            )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
