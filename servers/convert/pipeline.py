@@ -232,7 +232,9 @@ def _manifest(
     say(f"trying {len(first)} of {len(kept)} callables")
     place = Place(built.path, options.level, options.permissions, options.limits)
     preload = [distribution.packages[0]] if distribution.packages[0] in survey["modules"] else []
-    reviewed = review.run(place, preload, [by_name[name] for name in first], examples, options.review_seconds)
+    reviewed = review.run(
+        place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
+    )
     repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
     made = _decided(repaired, reviewed.evidence)
     return (

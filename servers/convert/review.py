@@ -149,15 +149,19 @@ def run(
     tools: Sequence[Tool],
     examples: dict[str, list[Example]],
     seconds: float,
+    enough: int,
 ) -> Review:
-    """Review tools in order until the time is up, then repeat what answered in another process."""
+    """Review tools in order until enough have answered or the time is up; then repeat what answered elsewhere."""
     review = Review()
+    answered = 0
     reviewer = Reviewer(place, preload, seconds)
     try:
         for tool in tools:
-            if reviewer.out_of_time():
+            if reviewer.out_of_time() or answered >= enough:
                 break
-            review.evidence[tool.name] = reviewer.review(tool, examples.get(tool.name, []), review)
+            found = reviewer.review(tool, examples.get(tool.name, []), review)
+            review.evidence[tool.name] = found
+            answered += found.outcome == "answer"
     finally:
         reviewer.close()
     second = Reviewer(place, preload, max(2.0, seconds / 2))

@@ -36,8 +36,8 @@ def of_answer(tool: Tool, answer: dict[str, Any], level: str) -> dict[str, Any]:
         meta["toolyard/handle"] = answer["handle"]
         note = f'To use this object in another call, pass "{answer["handle"]}".'
         content.append({"type": "text", "text": note})
-        if answer.get("whole"):
-            structured["handle"] = answer["handle"]
+        if answer.get("whole") and tool.kind == "class":
+            structured["handle"] = answer["handle"]  # what a constructor makes is there to be used
     if answer.get("cut"):
         content.append({"type": "text", "text": "There is more; only the first 10000 items are here."})
     return {

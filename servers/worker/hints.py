@@ -76,7 +76,6 @@ _SCALARS: dict[Any, str] = {
     typing.SupportsInt: "int",
     typing.SupportsIndex: "int",
     typing.SupportsAbs: "float",
-    str: "str",
 }
 _FILES = (typing.IO, typing.TextIO, typing.BinaryIO, io.IOBase)
 _LISTS = {
@@ -164,7 +163,7 @@ def _class(cls: type, depth: int) -> Type:
         return {"k": "dict", "of": ANY}
     if cls is tuple:
         return {"k": "tuple", "of": ANY}
-    if cls is abc.Callable or cls is types.FunctionType:
+    if cls in (abc.Callable, types.FunctionType):
         return {"k": "callable"}
     if cls in _FILES or issubclass(cls, io.IOBase):
         return {"k": "file"}

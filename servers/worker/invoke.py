@@ -53,20 +53,26 @@ def _type(parameter: dict[str, Any]) -> Type:
 
 
 def call(
-    function: Callable[..., Any], parameters: list[dict[str, Any]], arguments: dict[str, Any], coercer: Coercer, module: str
-) -> Any:  # fmt: skip
+    function: Callable[..., Any],
+    parameters: list[dict[str, Any]],
+    arguments: dict[str, Any],
+    coercer: Coercer,
+    module: str,
+    finish: Callable[[Any], Any] = lambda value: value,
+) -> Any:
     """Call a function with JSON arguments, and with their second readings where it refuses the first.
 
+    :param finish: what is done with the result while a refusal can still be answered: a generator raises late.
     :raises BadArgument: the arguments do not fit; anything else is the function's own.
     """
     flat, kinds = split(parameters, arguments)
     values = {name: coercer.make(value, kinds.get(name, ANY), name) for name, value in flat.items()}
     try:
-        return bind(function, parameters, values)
+        return finish(bind(function, parameters, values))
     except _MISREAD as first:
         for other in combinations(values, kinds, module, first):
             try:
-                return bind(function, parameters, other)
+                return finish(bind(function, parameters, other))
             except _MISREAD:
                 continue
         raise first from None

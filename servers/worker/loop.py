@@ -98,7 +98,7 @@ class Worker:
             before = commands.state(folder)
             os.chdir(folder)
         try:
-            value = render.settle(self._invoke(tool, arguments, caller, tools, 0))
+            value = self._invoke(tool, arguments, caller, tools, 0)
             rendered = render.render(value)
             changed = commands.changed(folder, before) if folder else {}
         finally:
@@ -145,7 +145,7 @@ class Worker:
                 cls = resolve(tool["qualname"].rpartition(".")[0])
                 instance = invoke.call(cls, tool.get("constructor", []), given or {}, coercer, module)
         function = invoke.target(tool, instance)
-        return invoke.call(function, tool.get("parameters", []), arguments, coercer, module)
+        return invoke.call(function, tool.get("parameters", []), arguments, coercer, module, render.settle)
 
     def _composed(self, inner: Any, caller: str, tools: dict[str, Any], depth: int) -> Any:
         """An argument that is another tool's result: ``{"$call": {"tool": …, "arguments": …}}``."""
@@ -158,7 +158,7 @@ class Worker:
         arguments = dict(inner.get("arguments") or {})
         if tool.get("init_property") and "init" in inner:
             arguments[tool["init_property"]] = inner["init"]
-        return render.settle(self._invoke(tool, arguments, caller, tools, depth + 1))
+        return self._invoke(tool, arguments, caller, tools, depth + 1)
 
 
 def _type_name(value: Any) -> str:

@@ -7,7 +7,6 @@ Iterators are lists, namedtuples and dataclasses objects, sets sorted lists, enu
 from __future__ import annotations
 
 import array
-import asyncio
 import base64
 import collections.abc as abc
 import dataclasses
@@ -16,6 +15,7 @@ import decimal
 import enum
 import fractions
 import inspect
+import io
 import itertools
 import math
 import os
@@ -52,14 +52,16 @@ class Rendered:
 
 
 def settle(value: Any) -> Any:
-    """Wait for what has to be awaited, and collect what is produced asynchronously."""
+    """Wait for what has to be awaited, and collect what is produced bit by bit: errors come up here."""
     if inspect.isawaitable(value):
+        import asyncio
 
         async def wait() -> Any:
             return await value
 
         return settle(asyncio.run(wait()))
     if hasattr(value, "__aiter__"):
+        import asyncio
 
         async def collect() -> list[Any]:
             items: list[Any] = []
@@ -70,6 +72,8 @@ def settle(value: Any) -> Any:
             return items
 
         return asyncio.run(collect())
+    if isinstance(value, abc.Iterator) and not isinstance(value, io.IOBase):
+        return list(itertools.islice(value, MAX_ITEMS + 1))
     return value
 
 

@@ -276,7 +276,10 @@ class _Found:
 
 def _is_alias(thing: Any) -> bool:
     """Whether it is a type alias: ``Union[…]``, ``Literal[…]``, a TypeVar, a NewType."""
-    return type(thing).__module__ in ("typing", "typing_extensions", "types") and not inspect.isroutine(thing)
+    made_by = type(thing).__module__
+    return made_by in ("typing", "typing_extensions", "types") and not (
+        inspect.isroutine(thing) or inspect.isclass(thing)
+    )
 
 
 def _home(function: Any, path: str) -> str | None:

@@ -255,6 +255,8 @@ def main() -> None:
             for call in row["calls"]:
                 if not call["ok"]:
                     print(f"    {call['id']}: {call['why']}", flush=True)
+                elif not call.get("exposed"):
+                    print(f"    {call['id']}: right, but hidden", flush=True)
     calls = [call for row in rows for call in row["calls"]]
     print("calls correct            ", percent([call["ok"] for call in calls]))
     print("  without object flow    ", percent([call["ok"] for call in calls if not call["flow"]]))
