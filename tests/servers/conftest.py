@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trap_source as traps
+from trap_packages import ROOT, Client, wheel
 
 from servers.manifest import files
 from servers.manifest.records import Manifest
 from servers.sandbox import levels
-from tests.servers import traps
-from tests.servers.packages import ROOT, Client, wheel
 
 
 @pytest.fixture(scope="session", autouse=True)
