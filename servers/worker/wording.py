@@ -33,7 +33,7 @@ _ANY: Type = {"k": "any"}
 
 def describe(text: str) -> Type:
     """The type that a piece of text means; ``any`` where it cannot be told."""
-    text = text.strip().strip("`").strip()
+    text = re.sub(r":\w+:`~?([^`]*)`", r"\1", text).strip().strip("`").strip()
     if not text:
         return _ANY
     try:
@@ -46,7 +46,6 @@ def describe(text: str) -> Type:
 
 def _prose(text: str) -> Type:
     """A docstring's own words: ``int or str, optional``, ``list of str``, ``{'a', 'b'}, default 'a'``."""
-    text = re.sub(r":\w+:`~?([^`]*)`", r"\1", text)
     text = re.sub(r"[,;]?\s*\b(optional|default\b.*|defaults\b.*|keyword.only)", "", text, flags=re.I)
     text = re.sub(r"\(.*?\)", "", text).strip(" ,.;`")
     choices = re.fullmatch(r"\{(.*)\}", text, flags=re.S)

@@ -69,7 +69,7 @@ class Client:
     def __init__(self, directory: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         argv = [sys.executable, "-m", "servers", "host", str(directory), *options]
         self.child = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, **(env or {})}
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, env={**os.environ, **(env or {})}
         )
         self._ids = 0
         self.notices: list[dict[str, Any]] = []

@@ -32,7 +32,7 @@ class Client:
     def __init__(self, directory: Path) -> None:
         self.child = subprocess.Popen(
             [sys.executable, "-m", "servers", "host", str(directory)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, bufsize=0,
         )  # fmt: skip
         self.ids = 0
         self.request(
