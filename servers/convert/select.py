@@ -19,6 +19,21 @@ _MAX_TEXT: Final = 4_000_000
 _WEAK: Final = re.compile(
     r"^(main|cli|run|setup|register|unregister|install|uninstall|reset|clear|close|get_version)$|^(set|add|register)_"
 )
+_STRONG: Final = re.compile(
+    r"^(parse|format|convert|encode|decode|loads?|dumps?|validate|is|detect|search|find|match|extract|split|merge|diff"
+    r"|simplify|solve|render|translate|to|from|compute|calculate|count|sort|sorted|analy[sz]e|check|clean|normali[sz]e)(_|$)"
+)
+_BACKSTAGE: Final = {
+    "helper",
+    "helpers",
+    "compat",
+    "internal",
+    "internals",
+    "typing",
+    "plugins",
+    "debug",
+    "types",
+}
 _HARD: Final = {"callable", "class", "file"}
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*\(")
@@ -73,6 +88,9 @@ def score(
         made += min(2.5, 0.6 * math.log2(1 + mentions.docs[word]))
     made += _kind_score(tool, record, mentions, path)
     made -= 2.0 if _WEAK.search(name) else 0.0
+    made += 0.6 if _STRONG.search(name) else 0.0
+    made += min(1.2, len(record["doc"]) / 1000)
+    made -= 2.0 if _BACKSTAGE & set(module.split(".")[1:]) else 0.0
     made -= 3.0 if re.search(r"\bdeprecated\b", record["doc"][:300], re.I) else 0.0
     for parameter in (*tool.parameters, *tool.constructor):
         if parameter.required and parameter.kind not in ("varargs", "varkw"):
@@ -100,7 +118,8 @@ def _kind_score(tool: Tool, record: dict[str, Any], mentions: Mentions, path: st
     owner = path.partition(".")[0]
     if tool.kind == "class":
         fields = {parameter.name for parameter in tool.parameters}
-        return 0.0 if fields and mentions.calls[owner] else -1.5
+        made = 2.0 if fields and mentions.calls[owner] else -1.5
+        return made + (2.0 if owner.lower() == tool.qualname.partition(":")[0].lower() else 0.0)
     made = 0.5 if not tool.constructor and tool.init_property is None else 0.0
     made += 1.5 if mentions.readme[owner] else -0.5
     return made - (0.0 if record.get("direct", True) else 1.5)
@@ -108,9 +127,9 @@ def _kind_score(tool: Tool, record: dict[str, Any], mentions: Mentions, path: st
 
 def _command_score(record: dict[str, Any], mentions: Mentions) -> float:
     line = " ".join([record["script"], *record["sub"]])
-    made = 5.0 if not record["sub"] else 3.5 - 0.5 * len(record["sub"])
+    made = 8.0 if not record["sub"] else 7.5 - 1.0 * len(record["sub"])
     made += 2.0 if line in mentions.text else 0.0
-    return made - (2.5 if record.get("group") and record["sub"] else 0.0)
+    return made - (4.0 if record.get("group") and record["sub"] else 0.0)
 
 
 def is_thin(records: Sequence[dict[str, Any]], package: str) -> bool:

@@ -134,10 +134,19 @@ class _Found:
         """Everything found, with its paths sorted: the shortest is its name, the others are aliases."""
         made = []
         for record in self._by_object.values():
-            paths = sorted(record.pop("paths"), key=_path_rank)
+            home = record.pop("home")
+            paths = sorted(record.pop("paths"), key=lambda path: self._rank(path, home))
             record["qualname"], record["aliases"] = paths[0], paths[1:20]
             made.append(record)
         return made
+
+    def _rank(self, path: str, home: str | None) -> tuple[Any, ...]:
+        """The best path first: public, of the main package, near its top, where it is defined, short."""
+        module, _, name = path.partition(":")
+        private = any(part.startswith("_") for part in module.split("."))
+        top = module.split(".")[0]
+        order = self._packages.index(top) if top in self._packages else len(self._packages)
+        return private, order, module.count("."), path != home, len(module), name
 
     def _own(self, thing: Any) -> bool:
         module = getattr(thing, "__module__", None)
@@ -252,7 +261,7 @@ class _Found:
         constructor: list[dict[str, Any]] | None, cls: type | None, direct: bool,
     ) -> dict[str, Any]:  # fmt: skip
         record: dict[str, Any] = {"paths": {path}, "kind": kind, "listed": listed, "direct": direct}
-        home = _home(function, path)
+        record["home"] = home = _home(function, path)
         if home:
             record["paths"].add(home)
         try:
@@ -293,12 +302,6 @@ def _home(function: Any, path: str) -> str | None:
     for part in name.split("."):
         found = getattr(found, part, None)
     return f"{module}:{name}" if found is function and "." not in name else None
-
-
-def _path_rank(path: str) -> tuple[Any, ...]:
-    module, _, name = path.partition(":")
-    private = any(part.startswith("_") for part in module.split("."))
-    return private, module.count("."), len(module), name
 
 
 def _place(function: Any) -> tuple[str, int]:

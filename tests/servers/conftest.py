@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trap_source as traps
-from trap_packages import ROOT, Client, wheel
+from trap_packages import Client, convert, wheel
 
 from servers.manifest import files
 from servers.manifest.records import Manifest
@@ -25,12 +22,6 @@ def _environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("UV_OFFLINE", "1")
     yield
     patch.undo()
-
-
-def convert(spec: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """``python -m servers convert``."""
-    argv = [sys.executable, "-m", "servers", "convert", spec, "--out", str(out), *options]
-    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), check=False)
 
 
 @pytest.fixture(scope="session")

@@ -63,13 +63,24 @@ def wheel(
     return made
 
 
+def convert(spec: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """``python -m servers convert``."""
+    argv = [sys.executable, "-m", "servers", "convert", spec, "--out", str(out), *options]
+    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), check=False)
+
+
 class Client:
     """An MCP client of ``python -m servers host DIR``, which really runs."""
 
     def __init__(self, directory: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         argv = [sys.executable, "-m", "servers", "host", str(directory), *options]
         self.child = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, env={**os.environ, **(env or {})}
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
         )
         self._ids = 0
         self.notices: list[dict[str, Any]] = []
