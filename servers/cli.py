@@ -49,11 +49,9 @@ def convert(
     allow_weak_sandbox: Weak = False,
 ) -> None:
     """Convert a Python repository into a verified MCP service."""
-    from servers.convert import pipeline, report
+    from servers.convert import report
     from servers.convert import source as sources
     from servers.manifest import files
-    from servers.manifest.records import Permissions
-    from servers.sandbox import levels
 
     start = time.monotonic()
     before = None
@@ -67,8 +65,12 @@ def convert(
         and not update
         and report.unchanged(before, source, tuple(extra or ()), sources.digest_of)
     ):
-        say(f"{folder}: unchanged, {len(before.tools)} tools ({pipeline.elapsed(start)})")
+        say(f"{folder}: unchanged, {len(before.tools)} tools ({time.monotonic() - start:.1f} s)")
         return
+    from servers.convert import pipeline
+    from servers.manifest.records import Permissions
+    from servers.sandbox import levels
+
     level = levels.require(require_sandbox, allow_weak=allow_weak_sandbox)
     options = pipeline.Options(
         level=level,

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +211,9 @@ def _manifest(
             f"'{distribution.name}' offers nothing that can be called{f' ({why})' if why else ''}.",
             "If it needs something more, name it with --extra.",
         )
-    mentions = select.Mentions(distribution.readme, prepared.folder)
+    mentions = select.Mentions(
+        distribution.readme, prepared.folder, [record["doc"] for record in survey["callables"]]
+    )
     thin = select.is_thin(survey["callables"], distribution.packages[0])
     shown_in_readme = docstrings.examples(distribution.readme, "readme")
     examples: dict[str, list[docstrings.Example]] = {}
@@ -325,8 +326,3 @@ def _promising(tool: Tool, found: Evidence | None) -> Tool:
         if Draft202012Validator(tool.output_schema).is_valid(value):
             return tool
     return msgspec.structs.replace(tool, output_schema=None)
-
-
-def elapsed(start: float) -> str:
-    """Seconds since ``start``, for the report."""
-    return f"{time.monotonic() - start:.1f} s"

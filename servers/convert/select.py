@@ -34,21 +34,26 @@ _BACKSTAGE: Final = {
     "debug",
     "types",
 }
+_TAKES_CODE: Final = re.compile(r"func|function|callback|predicate|fn|pred|callable|parser|ctx|cls")
 _HARD: Final = {"callable", "class", "file"}
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*\(")
 
 
 class Mentions:
-    """How often a project's README, docs and tests name something."""
+    """How often a project's README, docs, tests and docstrings name something."""
 
-    def __init__(self, readme: str, folder: Path | None) -> None:
+    def __init__(self, readme: str, folder: Path | None, docstrings: Sequence[str] = ()) -> None:
         self.readme = Counter(_WORD.findall(readme))
         self.calls = Counter(_CALL.findall(readme))
         self.text = readme
         self.docs: Counter[str] = Counter()
         for text in _texts(folder) if folder is not None else ():
             self.docs.update(_CALL.findall(text))
+        # what the examples of other functions use is what users use
+        self.examples: Counter[str] = Counter()
+        for text in set(docstrings):
+            self.examples.update(set(_CALL.findall(text)))
 
 
 def _texts(folder: Path) -> list[str]:
@@ -86,10 +91,12 @@ def score(
         made += min(4.0, 3.0 + math.log2(mentions.calls[word])) if mentions.calls[word] else 0.0
         made += 1.5 if mentions.readme[word] else 0.0
         made += min(2.5, 0.6 * math.log2(1 + mentions.docs[word]))
+        used = math.log2(max(1, mentions.examples[word]))  # its own docstring is one
+        made += min(4.0, used) if tool.kind in ("function", "class") else min(1.0, used / 4)
     made += _kind_score(tool, record, mentions, path)
     made -= 2.0 if _WEAK.search(name) else 0.0
     made += 0.6 if _STRONG.search(name) else 0.0
-    made += min(1.2, len(record["doc"]) / 1000)
+    made += 0.5 * math.log2(1 + len(record["doc"]) / 400)
     made -= 2.0 if _BACKSTAGE & set(module.split(".")[1:]) else 0.0
     made -= 3.0 if re.search(r"\bdeprecated\b", record["doc"][:300], re.I) else 0.0
     for parameter in (*tool.parameters, *tool.constructor):
@@ -97,19 +104,11 @@ def score(
             k = parameter.type.get("k")
             made -= 3.0 if k in _HARD else 1.0 if k == "object" else 0.0
             made -= (
-                2.0
-                if re.fullmatch(
-                    r"func|function|callback|predicate|f|fn|pred|callable|parser|ctx|cls", parameter.name
-                )
-                else 0.0
+                2.0 if _TAKES_CODE.fullmatch(parameter.name) and k in ("any", "callable", "class") else 0.0
             )
     made -= 1.5 if record.get("unknown") else 0.0
-    made -= (
-        0.3
-        * sum(1 for parameter in tool.parameters if parameter.required and parameter.type.get("k") == "any")
-        / 2
-    )
-    return made
+    open_ones = sum(1 for each in tool.parameters if each.required and each.type.get("k") == "any")
+    return made - 0.15 * open_ones
 
 
 def _kind_score(tool: Tool, record: dict[str, Any], mentions: Mentions, path: str) -> float:
