@@ -215,6 +215,8 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(2)
         code = child.returncode
+        if self._place.level == "L3" and code is not None and code > 128:
+            code = 128 - code  # bubblewrap tells a signal as a shell does
         self.kill()
         if self._killed and code in (None, -signal.SIGKILL):
             how = "was stopped"

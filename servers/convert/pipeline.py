@@ -298,7 +298,9 @@ def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) 
             points = min(points, -5.0)
         worth = _WORTH[found.outcome] if found is not None else -0.5
         final.append((tool, points + worth))
-    shown = set(select.choose([each for each in final if each[1] > -2.0]))
+    shown = set(
+        select.choose([(tool, points) for tool, points in final if _worthy(evidence.get(tool.name), points)])
+    )
     made = []
     for tool, points in sorted(final, key=lambda each: (-each[1], each[0].name)):
         found = evidence.get(tool.name)
@@ -313,6 +315,13 @@ def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) 
             )
         )
     return made
+
+
+def _worthy(found: Evidence | None, points: float) -> bool:
+    """Whether a tool may be shown: it answered, or so much speaks for it that the arguments tried were to blame."""
+    if found is not None and found.outcome == "answer":
+        return points > -2.0
+    return points >= 3.5
 
 
 def _promising(tool: Tool, found: Evidence | None) -> Tool:

@@ -72,7 +72,7 @@ def interpreter_paths() -> tuple[str, ...]:
 def _bubble(policy: Policy, read: Sequence[str], argv: Sequence[str]) -> list[str]:
     """bubblewrap around the launcher: only the allowed paths exist, own namespaces, no capabilities."""
     program = shutil.which("bwrap") or "bwrap"
-    made = [program, "--die-with-parent", "--unshare-all", "--as-pid-1", "--cap-drop", "ALL"]
+    made = [program, "--die-with-parent", "--unshare-all", "--cap-drop", "ALL"]
     made += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     if policy.network:
         made.append("--share-net")

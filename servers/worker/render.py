@@ -25,6 +25,8 @@ from typing import Any
 
 MAX_ITEMS = 10_000
 MAX_DEPTH = 12
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}>")
+"""Where an object happens to lie says nothing, and is another place each time."""
 _IMAGES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -141,7 +143,7 @@ def _composed(o: Any, depth: int, to: Rendered) -> Any:
     to.opaque = True
     if depth == 0:
         to.whole = True
-    return str(o)
+    return _ADDRESS.sub(">", str(o))
 
 
 def _key(key: Any) -> str:

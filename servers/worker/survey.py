@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import sys
 import time
 import types
@@ -20,6 +21,7 @@ _SKIPPED = {
     "tests", "test", "testing", "conftest", "__main__", "_vendor", "vendor", "vendored", "_vendored",
     "examples", "example", "docs", "benchmarks", "benchmark", "setup", "site", "_version", "version",
 }  # fmt: skip
+_TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
 _DOC = 6000
 _METHODS = 60
 _MOST = 6000
@@ -114,8 +116,7 @@ def _import_all(request: dict[str, Any]) -> tuple[list[types.ModuleType], dict[s
 
 def _inside(module: types.ModuleType) -> Iterator[str]:
     for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
-        private = info.name.startswith("_") or info.name.startswith("test_")
-        if not private and info.name not in _SKIPPED:
+        if not info.name.startswith("_") and info.name not in _SKIPPED and not _TESTS.search(info.name):
             yield f"{module.__name__}.{info.name}"
 
 
