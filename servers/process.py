@@ -83,8 +83,8 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._child is not None and self._child.poll() is None
+        """Whether the process runs, and has not been told to end."""
+        return self._child is not None and not self._killed and self._child.poll() is None
 
     @property
     def scratch(self) -> str:
