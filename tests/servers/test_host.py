@@ -143,3 +143,14 @@ def test_usage_of_each_call_is_told(service: Client) -> None:
     usage = service.call("add", a=1)["_meta"]["toolyard/usage"]
     assert set(usage) == {"wall_ms", "cpu_ms", "peak_kb"}
     assert usage["peak_kb"] > 1000
+
+
+def test_a_tool_that_reaches_out_is_refused_and_the_service_goes_on(service: Client, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("key")
+    text = service.problem("steal", path=str(tmp_path / "secret"))
+    assert "key" not in text
+    assert "PermissionError" in text or "No such file" in text
+    assert "MemoryError" in service.problem("big", n=10 << 30) or "memory" in service.problem(
+        "big", n=10 << 30
+    )
+    assert service.value("add", a=1) == 3
