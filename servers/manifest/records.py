@@ -101,7 +101,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
 
 
-class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+class Tool(msgspec.Struct, frozen=True):
     """One tool of a service.
 
     :ivar qualname: ``module:qualname``, or ``cli:script [sub …]``.

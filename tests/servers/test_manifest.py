@@ -68,6 +68,7 @@ def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
         files.read(tmp_path)
 
 
-def test_tools_that_no_cli_property_applies_to_say_so(tmp_path: Path) -> None:
+def test_a_tools_record_says_what_a_caller_needs_null_where_it_does_not_apply(tmp_path: Path) -> None:
     record = json.loads(files.write(small(), tmp_path).read_bytes())["tools"][0]
-    assert [record.get(f"{name}_property") for name in ("init", "argv", "stdin", "files")] == [None] * 4
+    assert [record[f"{name}_property"] for name in ("init", "argv", "stdin", "files")] == [None] * 4
+    assert (record["aliases"], record["exposed"], record["kind"]) == ([], True, "function")
