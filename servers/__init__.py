@@ -1,0 +1,1 @@
+"""Turns a Python repository into a running, verified MCP service."""

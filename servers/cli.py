@@ -1,0 +1,168 @@
+"""The verbs ``convert``, ``host``, ``warm`` and ``sandbox``, as functions that typer can mount."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servers.errors import ManifestError, SandboxUnavailable, ServersError
+
+app = typer.Typer(
+    name="servers",
+    help="Turn Python repositories into MCP services, and run them.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+Weak = Annotated[bool, typer.Option("--allow-weak-sandbox", help="Accept sandbox L1 where there is no more.")]
+Least = Annotated[str, typer.Option("--require-sandbox", help="Refuse less than this level (L1, L2, L3).")]
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder, a git URL, an archive, or a requirement.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write manifest.json.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The service's name.")] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option("--extra", help="A requirement to add; may be repeated.")
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Permit the service to use the network.")
+    ] = False,
+    review_seconds: Annotated[
+        float, typer.Option("--review-seconds", help="Time for trying the tools.")
+    ] = 8.0,
+    update: Annotated[bool, typer.Option("--update", help="Convert again, and show what changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
+    require_sandbox: Least = "L2",
+    allow_weak_sandbox: Weak = False,
+) -> None:
+    """Convert a Python repository into a verified MCP service."""
+    from servers.convert import report
+    from servers.convert import source as sources
+    from servers.manifest import files
+
+    start = time.monotonic()
+    before = None
+    folder = out or Path(name or _label(source))
+    try:
+        before = files.read(folder) if files.path_of(folder).is_file() else None
+    except ManifestError as error:
+        say(f"converting again: {error}")
+    if (
+        before is not None
+        and not update
+        and report.unchanged(before, source, tuple(extra or ()), sources.digest_of)
+    ):
+        say(f"{folder}: unchanged, {len(before.tools)} tools ({time.monotonic() - start:.1f} s)")
+        return
+    from servers.convert import pipeline
+    from servers.manifest.records import Permissions
+    from servers.sandbox import levels
+
+    level = levels.require(require_sandbox, allow_weak=allow_weak_sandbox)
+    options = pipeline.Options(
+        level=level,
+        name=name,
+        extras=tuple(extra or ()),
+        review_seconds=review_seconds,
+        permissions=Permissions(network=network),
+    )
+    manifest = pipeline.convert(source, options, say)
+    if before is not None:
+        say(report.difference(before, manifest))
+    if not dry_run:
+        path = files.write(manifest, folder)
+        say(f"wrote {path}")
+    print(report.summary(manifest, time.monotonic() - start))
+
+
+def _label(source: str) -> str:
+    import re
+
+    tail = source.rstrip("/").removesuffix(".git").rpartition("/")[2]
+    return re.split(r"[=<>!~\[; @]", tail)[0] or "service"
+
+
+@app.command("host")
+def host(
+    directory: Annotated[Path, typer.Argument(help="The directory with manifest.json, or the file.")],
+    workers: Annotated[int | None, typer.Option("--workers", help="How many calls may run at once.")] = None,
+    require_sandbox: Least = "",
+    allow_weak_sandbox: Weak = False,
+) -> None:
+    """Serve a converted service over stdio."""
+    from servers.host.start import start
+
+    code = start(str(directory), workers=workers, require=require_sandbox, allow_weak=allow_weak_sandbox)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command("warm")
+def warm(directories: Annotated[list[Path], typer.Argument(help="Directories with manifests.")]) -> None:
+    """Build the environments of converted services now."""
+    from servers.convert import environment
+    from servers.manifest import files
+    from servers.sandbox import levels
+
+    for directory in directories:
+        manifest = files.read(directory)
+        start = time.monotonic()
+        path = environment.rebuild(manifest.environment, levels.require(manifest.sandbox))
+        say(f"{manifest.name}: {path} ({time.monotonic() - start:.1f} s)")
+
+
+@app.command("document")
+def document(
+    directory: Annotated[Path, typer.Argument(help="The directory with manifest.json.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; else it is printed.")] = None,
+) -> None:
+    """Write a service's documentation page from its manifest."""
+    from servers.convert import document as pages
+    from servers.manifest import files
+
+    text = pages.page(files.read(directory))
+    if out is None:
+        print(text)
+    else:
+        out.write_text(text, "utf-8")
+
+
+@app.command("sandbox")
+def sandbox() -> None:
+    """Show which sandbox this machine gives, and what it leaves open."""
+    from servers.sandbox import levels
+
+    print("\n".join(levels.report().lines()))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. Errors are sentences on stderr."""
+    try:
+        app(arguments, prog_name="python -m servers", standalone_mode=False)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except (SandboxUnavailable, ServersError) as error:
+        say(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
+            raise
+        say(f"error: {format_message()}")
+        return 2
+    return 0

@@ -1,0 +1,1 @@
+"""From a repository to a manifest: environment, discovery, selection, schemas, review."""

@@ -1,0 +1,265 @@
+"""Tools out of what a survey found: names, parameters with all that is known of them, descriptions, schemas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from servers.convert import docstrings, schema, stubs
+from servers.manifest.records import Dropped, Parameter, Tool
+from servers.worker.hints import ANY, Type
+
+_NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
+_PATHLIKE: Final = re.compile(
+    r"(^|_)(file|filename|filepath|path|paths|filenames|fname)(_|$)|^fp_|_fp$|^(infile|outfile|fn)$"
+)
+_EXACT: Final = {
+    "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",
+}  # fmt: skip
+_MAX_NAME: Final = 64
+
+
+class Namer:
+    """Gives every tool a name of its own: the callable's, with as much before it as makes it unique."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, *choices: str) -> str:
+        """The first choice that is free, else the last with a number."""
+        cleaned = [_NAME.sub("_", choice).strip("_").lower()[:_MAX_NAME] or "tool" for choice in choices]
+        for choice in cleaned:
+            if choice not in self._taken:
+                self._taken.add(choice)
+                return choice
+        number = 2
+        while f"{cleaned[-1][: _MAX_NAME - 4]}_{number}" in self._taken:
+            number += 1
+        made = f"{cleaned[-1][: _MAX_NAME - 4]}_{number}"
+        self._taken.add(made)
+        return made
+
+
+def python_tools(
+    records: Iterable[dict[str, Any]], site: Path, namer: Namer
+) -> tuple[list[tuple[Tool, dict[str, Any]]], list[Dropped]]:
+    """A tool, with its survey record, for every callable that a JSON caller can use; the rest with the reason."""
+    made: list[tuple[Tool, dict[str, Any]]] = []
+    dropped: list[Dropped] = []
+    for record in sorted(records, key=_order):
+        reason = _unusable(record)
+        if reason:
+            dropped.append(Dropped(record["qualname"], reason))
+            continue
+        made.append((_python_tool(record, site, namer), record))
+    return made, dropped
+
+
+def _order(record: dict[str, Any]) -> tuple[Any, ...]:
+    module, _, path = record["qualname"].partition(":")
+    return (
+        record["kind"] != "function",
+        module.count("."),
+        not record["listed"],
+        path.count("."),
+        module,
+        path,
+    )
+
+
+def _unusable(record: dict[str, Any]) -> str | None:
+    name = record["qualname"].rpartition(".")[2]
+    if re.match(r"(test_|Test[A-Z])", name) and record["kind"] != "method":
+        return "it is a test"
+    for parameter in record["parameters"]:
+        if not parameter["name"].isidentifier():
+            return f"its parameter '{parameter['name']}' has no name to send it under"
+    return None
+
+
+def _python_tool(record: dict[str, Any], site: Path, namer: Namer) -> Tool:
+    qualname = record["qualname"]
+    module, _, path = qualname.partition(":")
+    read = docstrings.read(record["doc"])
+    about = docstrings.read(record.get("init_doc") or "") if record["kind"] == "class" else docstrings.Read()
+    known = {**read.parameters, **about.parameters}
+    static: list[dict[str, Any]] = []
+    returns: Type = record["returns"]
+    if _untyped(record["parameters"]) and record["kind"] != "class":
+        static, declared = stubs.facts(site, [qualname, *record["aliases"]], record["file"])
+        returns = declared if returns == ANY else returns
+    parameters = _parameters(record, known, static)
+    constructor: tuple[Parameter, ...] = ()
+    init_property = None
+    input_schema = schema.of_parameters(parameters)
+    if "constructor" in record:
+        class_known = docstrings.read(record.get("class_doc") or "").parameters
+        constructor = tuple(_parameter(each, class_known, {}) for each in record["constructor"])
+        init_property = _free("init", parameters)
+        inner = schema.of_parameters(constructor)
+        handle = {"type": "string", "pattern": "^handle:", "description": "an object made before"}
+        name = path.partition(".")[0]
+        input_schema["properties"][init_property] = {
+            "anyOf": [inner, handle, {"type": "object", "required": ["$call"]}],
+            "description": f"what the {name} is made of",
+        }
+        if inner.get("required"):
+            input_schema["required"] = [*input_schema.get("required", []), init_property]
+    files_property = None
+    if any(_is_path(parameter) for parameter in (*parameters, *constructor)):
+        files_property = _free("files", parameters)
+        input_schema["properties"][files_property] = {
+            "type": "object",
+            "description": "files for the call's working directory: name to text",
+        }
+    tail = module.rpartition(".")[2]
+    choices = (path, f"{tail}_{path}", f"{module}_{path}")
+    where = f"{Path(record['file']).name}:{record['line']}" if record["file"] else ""
+    return Tool(
+        name=namer.name(*choices),
+        qualname=qualname,
+        kind=record["kind"],
+        aliases=tuple(record["aliases"]),
+        description=_description(record, read.summary or about.summary, path),
+        parameters=parameters,
+        constructor=constructor,
+        input_schema=input_schema,
+        output_schema=schema.of_result(returns) if not files_property else None,
+        init_property=init_property,
+        files_property=files_property,
+        line=where,
+    )
+
+
+def _untyped(parameters: list[dict[str, Any]]) -> bool:
+    return all(parameter["type"]["k"] == "any" for parameter in parameters)
+
+
+def _parameters(
+    record: dict[str, Any],
+    known: dict[str, tuple[Type | None, str]],
+    static: list[dict[str, Any]],
+) -> tuple[Parameter, ...]:
+    raw = static if record.get("unknown") and static else record["parameters"]
+    declared = {each["name"]: each["type"] for each in static}
+    return tuple(_parameter(each, known, declared) for each in raw)
+
+
+def _parameter(
+    raw: dict[str, Any], known: dict[str, tuple[Type | None, str]], declared: dict[str, Type]
+) -> Parameter:
+    kind: Type = raw["type"]
+    documented, text = known.get(raw["name"], (None, ""))
+    if kind["k"] == "any":
+        static = declared.get(raw["name"], ANY)
+        if static["k"] != "any":
+            kind = static
+        elif documented is not None:
+            kind = _softened(documented, kind)
+    return Parameter(
+        name=raw["name"],
+        kind=raw["kind"],
+        type=kind,
+        required=bool(raw.get("required", False)),
+        default=raw.get("default"),
+        description=text,
+    )
+
+
+def _softened(documented: Type, kind: Type) -> Type:
+    """A docstring's type is a hint, no promise: values are made by it, others go in as they are."""
+    k = documented["k"]
+    if k == "bytes":
+        return documented
+    if k in _EXACT:
+        return {"k": "union", "of": [documented, ANY]}
+    if k == "union":
+        exact = [each for each in documented["of"] if each["k"] in _EXACT]
+        return {"k": "union", "of": [*exact, ANY]} if exact else kind
+    if k == "any":
+        return documented if documented.get("hint") else kind
+    return (
+        {"k": "any", "hint": [k]}
+        if k != "literal"
+        else {"k": "any", "hint": ["str"], "values": documented["values"]}
+    )
+
+
+def _is_path(parameter: Parameter) -> bool:
+    kinds = [each["k"] for each in parameter.type.get("of", [])] if parameter.type.get("k") == "union" else []
+    kinds.append(str(parameter.type.get("k")))
+    if "path" in kinds:
+        return True
+    return bool(_PATHLIKE.search(parameter.name.lower())) and any(
+        k in ("any", "str", "object") for k in kinds
+    )
+
+
+def _free(wanted: str, parameters: tuple[Parameter, ...]) -> str:
+    taken = {parameter.name for parameter in parameters}
+    for choice in (wanted, f"{wanted}_", f"_{wanted}", f"toolyard_{wanted}"):
+        if choice not in taken:
+            return choice
+    return f"toolyard_{wanted}_"
+
+
+def _description(record: dict[str, Any], summary: str, path: str) -> str:
+    if "constructor" in record:
+        cls = path.partition(".")[0]
+        summary = summary or f"{path.partition('.')[2]} of a {cls}."
+        about = docstrings.read(record.get("class_doc") or "").summary.split(". ")[0][:200]
+        return f"{summary} ({cls}: {about.rstrip('.')}.)" if about else summary
+    if summary:
+        return summary
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path.replace("_", " ").replace(".", ": "))
+    return f"Make a {words}." if record["kind"] == "class" else f"{words[:1].upper()}{words[1:]}."
+
+
+def command_tools(scripts: Iterable[dict[str, Any]], namer: Namer) -> list[tuple[Tool, dict[str, Any]]]:
+    """A tool for each console script, and for each command of those whose tree is known."""
+    made: list[tuple[Tool, dict[str, Any]]] = []
+    for script in scripts:
+        if script.get("error"):
+            continue
+        commands = script["commands"] or [{"sub": [], "help": "", "usage": "", "group": False}]
+        for command in commands:
+            made.append((_command_tool(script, command, namer), {**script, **command}))
+    return made
+
+
+def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer) -> Tool:
+    words = [script["script"], *command["sub"]]
+    line = " ".join(words)
+    about = command["help"] or f"The command line program {line}."
+    usage = command["usage"].strip()
+    text = f"{about}\n\n{usage}" if usage else about
+    label = _NAME.sub("_", line)
+    return Tool(
+        name=namer.name(label, f"{label}_command"),
+        qualname=f"cli:{line}",
+        kind="cli",
+        description=text[:4000],
+        line=script["entry"] or "",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "argv": {
+                    "type": "array",
+                    "items": {"type": ["string", "number"]},
+                    "description": f"arguments after '{script['script']}'"
+                    + (f"; '{' '.join(command['sub'])}' may be left out" if command["sub"] else ""),
+                },
+                "stdin": {"type": "string", "description": "text for standard input"},
+                "files": {
+                    "type": "object",
+                    "description": "files for the working directory: name to text",
+                },
+            },
+            "additionalProperties": False,
+        },
+        argv_property="argv",
+        stdin_property="stdin",
+        files_property="files",
+    )

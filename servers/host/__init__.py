@@ -1,0 +1,1 @@
+"""Serves a manifest: a supervisor that speaks MCP, and workers that run the converted code."""

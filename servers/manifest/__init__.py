@@ -1,0 +1,1 @@
+"""The manifest: the one file that says what a converted service is."""

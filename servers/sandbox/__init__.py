@@ -1,0 +1,1 @@
+"""The ladder of sandboxes that converted code runs in."""

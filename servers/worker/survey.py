@@ -1,0 +1,317 @@
+"""What a package offers, found by importing and looking: every public callable, and every path to it."""
+
+from __future__ import annotations
+
+import abc
+import enum
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import sys
+import time
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from . import contain, hints, signature
+
+_SKIPPED = {
+    "tests", "test", "testing", "conftest", "__main__", "_vendor", "vendor", "vendored", "_vendored",
+    "examples", "example", "docs", "benchmarks", "benchmark", "setup", "site", "_version", "version",
+}  # fmt: skip
+_TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
+_DOC = 6000
+_METHODS = 60
+_MOST = 6000
+
+
+def survey(request: dict[str, Any]) -> dict[str, Any]:
+    """Import ``packages`` with all their public modules and list what can be called.
+
+    :param request: ``packages``; ``skip``: modules known to hang or crash; ``import_seconds`` for one
+        module and ``total_seconds`` for all; ``progress``: a file that holds the name of the module
+        being imported, for the case that this never returns.
+    """
+    watch = _Missing(tuple(request["packages"]))
+    sys.meta_path.append(watch)
+    try:
+        with contain.quiet():
+            modules, failed, seconds = _import_all(request)
+            found = _Found(tuple(request["packages"]))
+            for module in modules:
+                found.module(module)
+            found.methods()
+    finally:
+        sys.meta_path.remove(watch)
+    return {
+        "callables": found.records(),
+        "modules": [module.__name__ for module in modules],
+        "failed": failed,
+        "missing": watch.missing,
+        "import_seconds": seconds,
+        "cut": found.cut,
+    }
+
+
+class _Missing:
+    """The last finder asked: whatever reaches it is not installed."""
+
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self._packages = packages
+        self.missing: list[dict[str, str]] = []
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Note who asked for what; find nothing."""
+        if path is not None:
+            return
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            asker = str(frame.f_globals.get("__name__", ""))
+            if asker.split(".")[0] in self._packages:
+                self.missing.append({"module": name, "by": asker})
+                return
+            frame = frame.f_back
+
+
+def _import_all(request: dict[str, Any]) -> tuple[list[types.ModuleType], dict[str, str], float]:
+    skip = set(request.get("skip", ()))
+    one, deadline = request["import_seconds"], time.monotonic() + request["total_seconds"]
+    failed: dict[str, str] = {}
+    modules: list[types.ModuleType] = []
+    main = 0.0
+
+    def load(name: str) -> types.ModuleType | None:
+        if name in skip:
+            failed[name] = "it hung or ended the process when it was imported"
+            return None
+        if time.monotonic() > deadline:
+            failed[name] = "there was no time left to import it"
+            return None
+        with open(request["progress"], "w") as file:
+            file.write(name)
+        try:
+            with contain.limit(one):
+                return importlib.import_module(name)
+        except contain.TooSlow:
+            failed[name] = f"importing it took longer than {one:g} s"
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # foreign code
+            failed[name] = contain.describe(error)
+        return None
+
+    queue = list(request["packages"])
+    while queue:
+        name = queue.pop(0)
+        start = time.perf_counter()
+        module = load(name)
+        if name == request["packages"][0]:
+            main = time.perf_counter() - start
+        if module is None:
+            continue
+        modules.append(module)
+        queue += sorted(_inside(module))
+    return modules, failed, main
+
+
+def _inside(module: types.ModuleType) -> Iterator[str]:
+    for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
+        if not info.name.startswith("_") and info.name not in _SKIPPED and not _TESTS.search(info.name):
+            yield f"{module.__name__}.{info.name}"
+
+
+class _Found:
+    """The callables met so far, one record an object, however many names it has."""
+
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self._packages = packages
+        self._by_object: dict[Any, dict[str, Any]] = {}
+        self._kept: list[Any] = []  # so that no id is used twice
+        self._instances: set[type] = set()
+        self._later: list[tuple[str, Any, bool]] = []
+        self.cut = 0
+
+    def records(self) -> list[dict[str, Any]]:
+        """Everything found, with its paths sorted: the shortest is its name, the others are aliases."""
+        made = []
+        for record in self._by_object.values():
+            home = record.pop("home")
+            paths = sorted(record.pop("paths"), key=lambda path: self._rank(path, home))
+            record["qualname"], record["aliases"] = paths[0], paths[1:20]
+            made.append(record)
+        return made
+
+    def _rank(self, path: str, home: str | None) -> tuple[Any, ...]:
+        """The best path first: public, of the main package, near its top, where it is defined, short."""
+        module, _, name = path.partition(":")
+        private = any(part.startswith("_") for part in module.split("."))
+        top = module.split(".")[0]
+        order = self._packages.index(top) if top in self._packages else len(self._packages)
+        return private, order, module.count("."), path != home, len(module), name
+
+    def _own(self, thing: Any) -> bool:
+        module = getattr(thing, "__module__", None)
+        if not isinstance(module, str):
+            return inspect.isbuiltin(thing) or module is None
+        return module.split(".")[0].lstrip("_") in {name.lstrip("_") for name in self._packages}
+
+    def module(self, module: types.ModuleType) -> None:
+        """Everything public in one module."""
+        named = getattr(module, "__all__", None)
+        exported = (
+            {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
+        )
+        for name, thing in sorted(vars(module).items()):
+            if name.startswith("_") or isinstance(thing, types.ModuleType) or _is_alias(thing):
+                continue
+            listed = exported is not None and name in exported
+            try:
+                if not listed and not self._own(thing) and not self._own(type(thing)):
+                    continue
+                self._thing(f"{module.__name__}:{name}", thing, listed or exported is None)
+            except Exception:  # an object whose own attributes raise cannot be offered
+                self.cut += 1
+
+    def _thing(self, path: str, thing: Any, listed: bool) -> None:
+        if inspect.isclass(thing):
+            if self._own(thing):
+                self._class(path, thing, listed)
+        elif inspect.isroutine(thing) or (callable(thing) and hasattr(thing, "__name__")):
+            self._add(thing, path, "function", listed, thing)
+        elif self._own(type(thing)) and not isinstance(thing, enum.Enum):
+            if callable(thing):
+                self._add(thing, path, "function", listed, thing)
+            self._later.append((path, thing, listed))
+
+    def methods(self) -> None:
+        """The methods of the classes and objects met: last, for there may be too many."""
+        ranked = sorted(self._later, key=lambda each: (each[0].count("."), not each[2]))
+        for path, thing, listed in ranked:
+            try:
+                if inspect.isclass(thing):
+                    self._class_methods(path, thing, listed)
+                else:
+                    self._instance(path, thing, listed)
+            except Exception:  # a foreign descriptor may raise anything
+                self.cut += 1
+
+    def _class(self, path: str, cls: type, listed: bool) -> None:
+        if issubclass(cls, (BaseException, enum.Enum)) or getattr(cls, "_is_protocol", False):
+            return
+        abstract = inspect.isabstract(cls) or cls is abc.ABC
+        if not abstract:
+            self._add(cls, path, "class", listed, cls)
+        self._later.append((path, cls, listed))
+
+    def _class_methods(self, path: str, cls: type, listed: bool) -> None:
+        abstract = inspect.isabstract(cls) or cls is abc.ABC
+        constructor = None
+        if not abstract:
+            try:
+                constructor = signature.parameters(cls)[0]
+            except signature.Unknown:
+                constructor = None
+        for name, member, owner in self._members(cls):
+            if isinstance(member, (classmethod, staticmethod)):
+                self._add((cls, name), f"{path}.{name}", "method", listed, getattr(cls, name))
+            elif constructor is not None and inspect.isroutine(member):
+                self._add(
+                    (cls, name), f"{path}.{name}", "method", listed, member, constructor, cls, owner is cls
+                )
+
+    def _members(self, cls: type) -> Iterator[tuple[str, Any, type]]:
+        seen: set[str] = set()
+        for owner in cls.__mro__:
+            if owner is object or not self._own(owner):
+                continue
+            for name, member in vars(owner).items():
+                if name.startswith("_") or name in seen or len(seen) >= _METHODS:
+                    continue
+                seen.add(name)
+                yield name, member, owner
+
+    def _instance(self, path: str, thing: Any, listed: bool) -> None:
+        cls = type(thing)
+        if cls in self._instances:
+            return
+        self._instances.add(cls)
+        for name, member, _ in self._members(cls):
+            if inspect.isroutine(member) or isinstance(member, (classmethod, staticmethod)):
+                self._add((id(thing), name), f"{path}.{name}", "method", listed, getattr(thing, name))
+
+    def _add(
+        self, key: Any, path: str, kind: str, listed: bool, function: Any,
+        constructor: list[dict[str, Any]] | None = None, cls: type | None = None, direct: bool = True,
+    ) -> None:  # fmt: skip
+        identity = key if isinstance(key, tuple) else id(key)
+        if inspect.ismethod(key):  # every look at a bound method makes a new one
+            identity = (id(key.__self__), key.__name__)
+        record = self._by_object.get(identity)
+        if record is not None:
+            record["paths"].add(path)
+            record["listed"] = record["listed"] or listed
+            return
+        if len(self._by_object) >= _MOST:
+            self.cut += 1
+            return
+        self._kept.append(key)
+        self._by_object[identity] = self._record(path, kind, listed, function, constructor, cls, direct)
+
+    def _record(
+        self, path: str, kind: str, listed: bool, function: Any,
+        constructor: list[dict[str, Any]] | None, cls: type | None, direct: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        record: dict[str, Any] = {"paths": {path}, "kind": kind, "listed": listed, "direct": direct}
+        record["home"] = home = _home(function, path)
+        if home:
+            record["paths"].add(home)
+        try:
+            record["parameters"], returns = signature.parameters(function, skip_first=constructor is not None)
+            record["returns"] = hints.describe(returns)
+        except signature.Unknown:
+            record["parameters"] = [{"name": "args", "kind": "varargs", "type": {"k": "any"}}]
+            record["returns"], record["unknown"] = {"k": "any"}, True
+        if constructor is not None:
+            record["constructor"] = constructor
+        record["doc"] = (inspect.getdoc(function) or "")[:_DOC]
+        if kind == "class":
+            own_init = vars(function).get("__init__")
+            record["init_doc"] = (inspect.getdoc(own_init) or "")[:_DOC] if own_init else ""
+        if cls is not None:
+            record["class_doc"] = (inspect.getdoc(cls) or "")[:_DOC]
+        record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        record["file"], record["line"] = _place(function)
+        return record
+
+
+def _is_alias(thing: Any) -> bool:
+    """Whether it is a type alias: ``Union[…]``, ``Literal[…]``, a TypeVar, a NewType."""
+    made_by = type(thing).__module__
+    return made_by in ("typing", "typing_extensions", "types") and not (
+        inspect.isroutine(thing) or inspect.isclass(thing)
+    )
+
+
+def _home(function: Any, path: str) -> str | None:
+    """Where it is defined, if that path leads to it."""
+    if inspect.ismethod(function) or (inspect.isclass(function) and "<locals>" in function.__qualname__):
+        return None
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is function and "." not in name else None
+
+
+def _place(function: Any) -> tuple[str, int]:
+    try:
+        inner = inspect.unwrap(function)
+        code = getattr(getattr(inner, "__func__", inner), "__code__", None)
+        if code is not None:
+            return os.path.abspath(code.co_filename), code.co_firstlineno
+        module = sys.modules.get(getattr(inner, "__module__", "") or "")
+        return getattr(module, "__file__", "") or "", 0
+    except (ValueError, TypeError):
+        return "", 0

@@ -1,0 +1,266 @@
+"""The source of one package that holds the traps of real ones."""
+
+INIT = '''
+"""Everything that goes wrong in other people's packages."""
+import sys, enum, dataclasses, datetime, decimal, collections, typing
+print("noise at import")
+answer = input  # a builtin that must not become a tool
+from .inner import exported, counter
+from ._private import hidden_home
+
+__all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
+           "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
+           "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big"]
+
+Pair = collections.namedtuple("Pair", "left right")
+
+class Color(enum.Enum):
+    RED = "r"
+    GREEN = "g"
+
+class Style(enum.IntFlag):
+    BOLD = 1
+    THIN = 2
+
+@dataclasses.dataclass
+class Point:
+    """A place.
+
+    :param x: to the right
+    :param y: upwards
+    """
+    x: float
+    y: float = 0.0
+
+def add(a: int, b: int = 2) -> int:
+    """Add two numbers.
+
+    Args:
+        a: the first one.
+        b (int): the second one.
+
+    >>> add(2, b=3)
+    5
+    """
+    return a + b
+
+def paint(color: Color) -> str:
+    """Say a color's name."""
+    return color.name
+
+def restyle(style: Style = Style.BOLD):
+    return style.value
+
+def move(point: Point, by: typing.Tuple[float, float]) -> Point:
+    return Point(point.x + by[0], point.y + by[1])
+
+def shout(data: bytes) -> bytes:
+    return data.upper()
+
+def when(day: "datetime.date", at: typing.Optional[datetime.time] = None) -> str:
+    return day.strftime("%A")
+
+def later(start: datetime.datetime, by: datetime.timedelta) -> datetime.datetime:
+    return start + by
+
+def raw(data):
+    """Untyped, and wants bytes.
+    """
+    return data.decode() + "!" if data.startswith(b"a") else "no"
+
+def unsure(value):
+    """Untyped, and wants a day."""
+    return value.isoweekday()
+
+def total(*values: float, scale: float = 1) -> float:
+    """Add up."""
+    return sum(values) * scale
+
+def options(name, **settings):
+    return {"name": name, **settings}
+
+def numbers(n: int):
+    """Count."""
+    for i in range(n):
+        yield i
+
+def letters():
+    return iter("abc")
+
+async def wait_for(n: int) -> int:
+    """Wait."""
+    return n
+
+async def agenerate(n: int):
+    """Wait often."""
+    for i in range(n):
+        yield i
+
+class Account:
+    """Money of somebody.
+
+    :param owner: whose it is
+    """
+    def __init__(self, owner: str, balance: float = 0.0):
+        self.owner, self.balance = owner, balance
+    def deposit(self, amount: float) -> float:
+        """Put money in."""
+        self.balance += amount
+        return self.balance
+    @classmethod
+    def parse(cls, text: str) -> str:
+        """Read an account."""
+        return text.split(":")[0]
+    @staticmethod
+    def currency() -> str:
+        """The currency."""
+        return "EUR"
+
+class Box:
+    def __init__(self, content):
+        self.content = content
+    def peek(self):
+        """Look into it."""
+        return self.content
+
+def make_box(content):
+    """Make a box, which JSON cannot carry."""
+    return Box(content)
+
+def open_box(box: Box):
+    """Take out what is in a box."""
+    return box.content
+
+def says(text: str) -> None:
+    """Print, and return nothing."""
+    print(text)
+
+def table():
+    return Pair(1, {3, 1, 2})
+
+def money() -> decimal.Decimal:
+    return decimal.Decimal("1.10")
+
+def kinds():
+    return {"d": datetime.date(2024, 1, 2), "t": datetime.timedelta(hours=1), "n": float("inf"), 5: b"\\xff\\xfe"}
+
+def read_text(path: str) -> str:
+    """Read a file."""
+    with open(path) as f:
+        return f.read()
+
+def write_text(filename: str, text: str) -> None:
+    with open(filename, "w") as f:
+        f.write(text)
+
+def hang(seconds: float = 1000) -> None:
+    """Never come back."""
+    import time
+    time.sleep(seconds)
+
+def crash(really: bool) -> None:
+    """Take the whole process down."""
+    import os, signal
+    if really:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+def leave(code: int) -> None:
+    """End the process."""
+    sys.exit(code)
+
+def steal(path: str) -> str:
+    """Read what is none of its business."""
+    return open(path).read()
+
+def boom():
+    """Raise."""
+    raise RuntimeError("as designed")
+
+def big(n: int) -> int:
+    """Use memory."""
+    return len(bytearray(n))
+
+class _Picture:
+    def _repr_png_(self):
+        return b"\\x89PNG\\r\\n\\x1a\\n" + b"0" * 100
+
+def picture():
+    return _Picture()
+
+def apply(function: typing.Callable, value: str):
+    """Call a function."""
+    return function(value)
+'''
+INNER = '''
+class _Counter:
+    """Counts."""
+    def words(self, text):
+        """Count words."""
+        return len(text.split())
+
+counter = _Counter()
+
+def exported(text: str) -> str:
+    """Reverse a text."""
+    return text[::-1]
+'''
+PRIVATE = '''
+def hidden_home(n: int) -> int:
+    """Double a number."""
+    return n * 2
+'''
+EXITS = "import sys\nsys.exit('no display')\n"
+HANGS = "while True: pass\n"
+KILLS = "import os\nos._exit(3)\n"
+SIMPLE = """
+import argparse, optparse, sys
+
+def with_argparse():
+    parser = argparse.ArgumentParser("trap", description="A program with commands.")
+    commands = parser.add_subparsers(dest="command")
+    greet = commands.add_parser("greet", help="Greet somebody.")
+    greet.add_argument("who")
+    save = commands.add_parser("save", help="Write a file.")
+    save.add_argument("path")
+    options = parser.parse_args()
+    if options.command == "save":
+        open(options.path, "w").write("saved")
+    else:
+        print("hello", options.who)
+
+def with_optparse():
+    parser = optparse.OptionParser(description="An old program.")
+    parser.add_option("-n", type="int", default=1)
+    options, rest = parser.parse_args()
+    print(" ".join(rest * options.n))
+
+def free():
+    data = sys.stdin.read()
+    if not data:
+        sys.stderr.write("nothing to do\\n")
+        return 2
+    print(data.upper(), end="")
+"""
+FILES = {
+    "traps/__init__.py": INIT,
+    "traps/inner.py": INNER,
+    "traps/_private.py": PRIVATE,
+    "traps/exits.py": EXITS,
+    "traps/kills.py": KILLS,
+    "traps/programs.py": SIMPLE,
+}
+SCRIPTS = {
+    "trap": "traps.programs:with_argparse",
+    "oldtrap": "traps.programs:with_optparse",
+    "freetrap": "traps.programs:free",
+}
+README = """
+# traps
+
+```python
+from traps import add, exported
+add(1, 2)
+exported("abc")
+```
+"""
