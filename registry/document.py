@@ -11,7 +11,7 @@ from typing import Any, Final
 from registry.definition import definition_hash
 
 FORMAT: Final = 1
-"""Of `embedding_text`: part of a vector's key, so that a changed text is embedded again."""
+"""Of `embedding_texts` and how they are joined: part of a vector's key, so that a changed text is embedded again."""
 
 MAX_PARAMETERS: Final = 40
 MAX_DEPTH: Final = 3
@@ -104,17 +104,19 @@ def words_of(identifier: str) -> str:
     return _SPACE.sub(" ", _JOINTS.sub(" ", identifier)).strip()
 
 
-def embedding_text(document: ToolDocument) -> str:
-    """The text that is embedded: server, name, description, parameters, most telling first.
+def embedding_texts(document: ToolDocument) -> tuple[str, ...]:
+    """The texts whose mean vector stands for a tool: what it is, and what it is with its parameters.
 
-    An encoder reads only its first few hundred tokens, so long parameter lists come last.
+    A long parameter list drowns what a tool is for, and without it tools of one server look alike;
+    the mean of both ranks better than either. A tool without parameters has one text. An encoder
+    reads only its first few hundred tokens, so the most telling comes first.
     """
     head = f"{words_of(document.server)}: {words_of(document.name)}".removeprefix(": ")
-    text = f"{head}. {document.description}".rstrip()
-    if document.parameters:
-        listed = (f"{words_of(n)} ({d})" if d else words_of(n) for n, d in document.parameters)
-        text = f"{text.rstrip('.')}. Parameters: {', '.join(listed)}"
-    return text
+    text = f"{head}. {document.description}".strip()
+    if not document.parameters:
+        return (text,)
+    listed = (f"{words_of(n)} ({d})" if d else words_of(n) for n, d in document.parameters)
+    return text, f"{text.rstrip('.')}. Parameters: {', '.join(listed)}"
 
 
 def _short(text: str, limit: int) -> str:

@@ -29,8 +29,11 @@ def test_a_document_reads_names_titles_and_nested_parameters() -> None:
     nested = {"type": "object", "properties": {"zip": {"description": "postal code"}}}
     found = tool("getWeather", "Weather now.", address=nested, when={"type": "string"})
     assert found.parameters == (("address", ""), ("when", ""), ("zip", "postal code"))
-    text = document.embedding_text(found)
-    assert text == "s: get Weather. Weather now. Parameters: address, when, zip (postal code)"
+    assert document.embedding_texts(found) == (
+        "s: get Weather. Weather now.",
+        "s: get Weather. Weather now. Parameters: address, when, zip (postal code)",
+    )
+    assert document.embedding_texts(tool("ping")) == ("s: ping.",)
 
 
 @pytest.mark.parametrize("schema", [None, 3, [], {"properties": []}, {"properties": {"a": 1}}, {"items": 2}])
