@@ -82,7 +82,9 @@ def sync_server(
         for change in (*created, *updated)
         if change.after is not None and change.body is not None
     ]
-    records.change(server, put, [change.name for change in deleted], now=time.time() if now is None else now)
+    records.change(
+        put, [(server, change.name) for change in deleted], now=time.time() if now is None else now
+    )
     return SyncReport(
         server=server,
         created=tuple(created),

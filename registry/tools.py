@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import schema
@@ -26,7 +26,8 @@ class ToolVersion:
     """One version of a tool.
 
     :param body: the definition, byte for byte as the server sent it when it was first seen.
-    :param first_seen: seconds since the epoch; so is ``last_seen``.
+    :param first_seen: when it was first offered, in seconds since the epoch.
+    :param last_seen: when it last became what is offered: later than ``first_seen`` where it came back.
     """
 
     ref: ToolRef
@@ -93,16 +94,11 @@ class ToolRecords:
         return [ToolVersion(ToolRef(server, name, row[0]), *row[1:]) for row in rows]
 
     def change(
-        self,
-        server: str,
-        put: Iterable[tuple[ToolRef, bytes]],
-        removed: Iterable[str],
-        *,
-        now: float,
+        self, put: Iterable[tuple[ToolRef, bytes]], removed: Iterable[tuple[str, str]] = (), *, now: float
     ) -> None:
-        """Set what a server offers: new or changed definitions, and names it no longer has."""
+        """Set what is offered: new or changed definitions, and the (server, name) of what is gone."""
         written = list(put)
-        gone = list(removed)
+        gone = [{"of_server": server, "of_name": name} for server, name in removed]
         if not written and not gone:
             return
         with self._store.writing() as connection:
@@ -118,10 +114,10 @@ class ToolRecords:
                 connection.execute(
                     upsert(insert(schema.tools), "server", "name"), [ref._asdict() for ref, _ in written]
                 )
-            table = schema.tools.c
-            for start in range(0, len(gone), 500):
-                names = gone[start : start + 500]
-                connection.execute(delete(schema.tools).where(table.server == server, table.name.in_(names)))
+            if gone:
+                table = schema.tools.c
+                this = and_(table.server == bindparam("of_server"), table.name == bindparam("of_name"))
+                connection.execute(delete(schema.tools).where(this), gone)
             _advance(connection, "tools")
 
     def generation(self) -> int:

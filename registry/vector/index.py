@@ -8,6 +8,7 @@ Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011) looks a
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,11 @@ NEIGHBOURS: Final = 1000
 """Rows that an IVF search returns; all others count as being as far as the last of them."""
 _PROBED: Final = 0.12
 """Share of the lists that is looked at: recall@20 above 0.99 on tool vectors (see README)."""
+
+
+def _faiss() -> Any:
+    # Typed as Any: its methods are made at import, and its stubs name other arguments.
+    return importlib.import_module("faiss")
 
 
 class VectorIndex:
@@ -49,7 +55,8 @@ class VectorIndex:
 
     def vector(self, slot: int) -> NDArray[np.float32]:
         """The vector of a slot that has one."""
-        return self._rows[slot]
+        row: NDArray[np.float32] = self._rows[slot]
+        return row
 
     def put(self, slots: Iterable[int], vectors: NDArray[np.float32]) -> None:
         """Set the vectors of slots; unit vectors, ``[n, dimension]``."""
@@ -103,8 +110,7 @@ class VectorIndex:
         if count < self._flat_limit:
             self._ivf = None
             return False
-        import faiss
-
+        faiss = _faiss()
         ids = np.flatnonzero(self._has)
         lists = int(4 * np.sqrt(count))
         index = faiss.IndexIVFFlat(
@@ -137,8 +143,7 @@ class VectorIndex:
     def _near(
         self, queries: NDArray[np.float32], slots: int, allowed: NDArray[np.bool_] | None
     ) -> NDArray[np.float32]:
-        import faiss
-
+        faiss = _faiss()
         may = self._ivf_covers[:slots] if allowed is None else self._ivf_covers[:slots] & allowed
         selector = faiss.IDSelectorBitmap(np.packbits(may, bitorder="little"))
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._ivf.nprobe)
