@@ -64,10 +64,14 @@ def split(request: str) -> list[str]:
         text = re.sub(rf"{_BLANK}(\d+){_BLANK}", lambda m: kept[int(m.group(1))], piece).strip(" ,\t")
         if not text:
             continue
-        short = len(_LEAD.sub("", text).split()) < MIN_WORDS
+        short = bool(clauses) and (_short(text) or _short(clauses[-1]))
         if clauses and (short or len(clauses) == MAX_CLAUSES):
             clauses[-1] = f"{clauses[-1]} {text}"
         else:
             clauses.append(text)
     stripped = [_TAIL.sub("", _LEAD.sub("", clause)).strip() or clause for clause in clauses]
     return stripped if len(stripped) > 1 else [request.strip()]
+
+
+def _short(text: str) -> bool:
+    return len(_LEAD.sub("", text).split()) < MIN_WORDS
