@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -104,8 +104,9 @@ def fit(
     """
     random = np.random.default_rng(seed)
     size = data[0].tools.shape[1]
-    weights = np.zeros((size, size), dtype=np.float32)
-    mean, spread = np.zeros_like(weights), np.zeros_like(weights)
+    weights: NDArray[Any] = np.zeros((size, size), dtype=np.float32)
+    mean: NDArray[Any] = np.zeros_like(weights)
+    spread: NDArray[Any] = np.zeros_like(weights)
     step = 0
     for _ in range(epochs):
         batches = [
