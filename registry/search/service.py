@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from registry import document
 from registry.embed import prepare as models
@@ -163,6 +163,32 @@ class SearchService:
                 index.vectors = VectorIndex(encoder.dimension)
         self._load_vectors(index)
         self._searcher.encoder = encoder
+        self._use_adapter(encoder)
+
+    def _use_adapter(self, encoder: Encoder) -> None:
+        from registry.feedback.records import AdapterRecords
+
+        try:
+            self._searcher.adapt = AdapterRecords(self._store).current(encoder.model)
+        except IndexDamaged as error:
+            self._searcher.adapt = None
+            self._trouble(str(error))
+
+    def learn(self) -> dict[str, Any]:
+        """Train the query adapter on feedback in a child, and search with it where it is better.
+
+        Blocks; run it in a thread. Returns the report of `registry.feedback.child.train`.
+
+        :raises SearchError: search by meaning is not ready, or the child failed.
+        """
+        from registry.feedback import child
+
+        encoder = self._searcher.encoder
+        if encoder is None or self._name is None:
+            raise SearchError("There is no model to adapt.", "Prepare search by meaning first.")
+        report = child.train(self._store, self._cache, self._name)
+        self._use_adapter(encoder)
+        return report
 
     def _load_vectors(self, index: ToolIndex) -> None:
         """From the latest generation file where it is sound, else from the store."""
