@@ -30,6 +30,8 @@ TEMPERATURE: Final = 0.05
 PULL: Final = 0.003
 """Weight of the squared size of the matrix."""
 EPOCHS: Final = 4
+MIN_STEPS: Final = 100
+"""Few pairs are gone over more often, until so many steps are taken."""
 RATE: Final = 1e-3
 _BATCH: Final = 256
 _MOST_TOOLS: Final = 4096
@@ -108,7 +110,8 @@ def fit(
     mean: NDArray[Any] = np.zeros_like(weights)
     spread: NDArray[Any] = np.zeros_like(weights)
     step = 0
-    for _ in range(epochs):
+    an_epoch = sum(math.ceil(len(example.queries) / _BATCH) for example in data)
+    for _ in range(max(epochs, math.ceil(MIN_STEPS / an_epoch))):
         batches = [
             (example, rows)
             for example in data
