@@ -53,7 +53,7 @@ class Session:
             # Padding is work for nothing: a batch ends where lengths or the number of tokens run away.
             while stop < len(order) and (
                 len(encoded[order[stop]]) * (stop - start + 1) <= _BATCH_TOKENS
-                and len(encoded[order[stop]]) <= 1.15 * len(encoded[order[start]]) + 1
+                and len(encoded[order[stop]]) <= 1.25 * len(encoded[order[start]]) + 2
             ):
                 stop += 1
             rows = order[start:stop]
@@ -121,9 +121,9 @@ class OnnxEncoder:
             for text in known:
                 self._recent.move_to_end(text)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
-        # One by one: requests are short and of different length, and padding would cost more than it saves.
         prompt = self._prompts[0]
-        fresh = {text: self._session.encode([prompt + text])[0] for text in missing}
+        rows = self._session.encode([prompt + text for text in missing])
+        fresh = dict(zip(missing, rows, strict=True))
         with self._lock:
             self._recent.update(fresh)
             while len(self._recent) > _REMEMBERED:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from registry.document import words_of
 from registry.embed.encoder import Encoder
 from registry.errors import BadFilter
 from registry.lexical import query_terms
@@ -147,10 +146,11 @@ class Searcher:
             return Found((), tuple(parts), "hybrid")
         by_clause = [index.words.dense_scores(part) for part in terms]
         whole = by_clause if len(by_clause) == 1 else [np.sum(by_clause, axis=0), *by_clause]
-        cosines = store.scores(vectors, slots, allowed)
+        inside = None if allowed.all() else allowed
+        cosines = store.scores(vectors, slots, inside)
         covered = store.covered(slots)
         servers = np.frombuffer(index.server_numbers, dtype=np.int32)
-        score, row = fusion.fuse(np.stack(whole), cosines, covered, allowed, servers, index.servers)
+        score, row = fusion.fuse(np.stack(whole), cosines, covered, inside, servers, index.servers)
         count = min(slots, max(50, _POOL * limit))
         pool = np.argpartition(-score, count - 1)[:count]
         ranked = [
@@ -196,7 +196,7 @@ class Searcher:
         alike: dict[int, list[ToolRef]] = {}
         namesakes: dict[str, list[int]] = {}
         for item in judged:
-            same = namesakes.setdefault(words_of(item[1].name).lower(), []) if collapse else []
+            same = namesakes.setdefault(index.plain_name(item[4]), []) if collapse else []
             twin = next((slot for slot in same if self._alike(slot, item[4])), None)
             if twin is not None:
                 alike.setdefault(twin, []).append(item[1])

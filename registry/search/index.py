@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +43,7 @@ class ToolIndex:
         """How many numbers are given to servers."""
         self._refs: list[ToolRef | None] = []
         self._prints: list[bytes] = []
+        self._names: list[str] = []
         self._slot: dict[tuple[str, str], int] = {}
         self._server: dict[str, int] = {}
 
@@ -73,6 +75,10 @@ class ToolIndex:
         """Equal for tools that say the same of themselves, whichever server they are of."""
         return self._prints[slot]
 
+    def plain_name(self, slot: int) -> str:
+        """The tool's name as lower-case words: near-duplicates share it."""
+        return self._names[slot]
+
     def put(self, document: ToolDocument) -> int:
         """Add a tool, or replace the one of that server and name. Returns its slot."""
         with self.lock:
@@ -80,6 +86,7 @@ class ToolIndex:
             slot = self.words.add(document_terms(document))
             self._refs.append(ToolRef(document.server, document.name, document.hash))
             self._prints.append(_fingerprint(document))
+            self._names.append(sys.intern(words_of(document.name).lower()))
             # A tool without a server stands alone: it must not lend its score to others without one.
             server = document.server or f"\x00{document.name}"
             self.server_numbers.append(self._server.setdefault(server, len(self._server)))

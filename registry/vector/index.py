@@ -21,6 +21,8 @@ FLAT_LIMIT: Final = 50_000
 """Rows from which a search goes through FAISS."""
 NEIGHBOURS: Final = 1000
 """Rows that an IVF search returns; all others count as being as far as the last of them."""
+_BLOCK: Final = 512
+"""Rows multiplied at a time: 0.8 MB at 384 dimensions."""
 _PROBED: Final = 0.12
 """Share of the lists that is looked at: recall@20 above 0.99 on tool vectors (see README)."""
 
@@ -136,9 +138,14 @@ class VectorIndex:
         return self._ivf
 
     def _exact(self, queries: NDArray[np.float32], slots: int) -> NDArray[np.float32]:
-        # Row by row: a matrix of a few columns is slower in BLAS than so many vectors.
-        rows = self._rows[:slots]
-        return np.stack([rows @ query for query in queries]) if len(queries) else rows[:0, :slots]
+        # Block by block, so that a block stays in the processor's cache for all the queries; and vector by
+        # vector, because BLAS multiplies by a few columns slower than by so many vectors.
+        out = np.empty((len(queries), slots), dtype=np.float32)
+        for start in range(0, slots, _BLOCK):
+            block = self._rows[start : min(slots, start + _BLOCK)]
+            for row, query in enumerate(queries):
+                np.dot(block, query, out=out[row, start : start + len(block)])
+        return out
 
     def _near(
         self, queries: NDArray[np.float32], slots: int, allowed: NDArray[np.bool_] | None
