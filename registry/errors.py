@@ -60,3 +60,39 @@ class UnknownServer(StoreError):
     """A catalog or an approval names a server that is not in the store."""
 
     kind = "unknown_server"
+
+
+class SearchError(RegistryError):
+    """Search by meaning, or a part of it, could not be had."""
+
+    kind = "search_error"
+
+
+class ModelMissing(SearchError):
+    """The model, or a library that runs it, is not installed."""
+
+    kind = "model_missing"
+
+
+class WeightsWrong(SearchError):
+    """The model's files are not the ones they claim to be."""
+
+    kind = "weights_wrong"
+
+
+class ExportFailed(SearchError):
+    """The model could not be turned into the form that runs in the gateway."""
+
+    kind = "export_failed"
+
+
+class IndexDamaged(SearchError):
+    """A derived index file, or a stored vector, is not what was written."""
+
+    kind = "index_damaged"
+
+
+class BadFilter(RegistryError):
+    """A search was asked with limits or filters that cannot be."""
+
+    kind = "bad_filter"

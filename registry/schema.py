@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Double,
     ForeignKey,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
@@ -91,4 +92,86 @@ keys = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
     Column("created_at", Double, nullable=False),
+)
+
+# Every version a tool ever had. No foreign key: history outlives the server.
+tool_versions = Table(
+    "tool_versions",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # the bytes the server sent
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+)
+
+# What each server offers now.
+tools = Table(
+    "tools",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),
+)
+
+# The version of a tool that a person, or trust on first use, approved. It outlives the tool.
+tool_pins = Table(
+    "tool_pins",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("approved_at", Double, nullable=False),
+    Column("approved_by", Text, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("server", Text, primary_key=True),  # a tool's text names its server
+    Column("hash", String(64), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("dimension", Integer, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32, little endian
+)
+
+tool_statistics = Table(
+    "tool_statistics",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("successes", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("cost", Double, nullable=False),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("name", Text, nullable=False),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("model", String(200), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("report", Text, nullable=False),
+    Column("kept", Integer, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -109,7 +109,7 @@ class Store:
             "spec": records.dump_spec(server.spec),
         }
         with self._write() as connection:
-            connection.execute(_upsert(insert(schema.servers), "name"), row)
+            connection.execute(upsert(insert(schema.servers), "name"), row)
 
     def remove_server(self, name: str) -> bool:
         """Forget a server, its catalog and its approvals. Returns whether it was known.
@@ -148,7 +148,7 @@ class Store:
         ]
         with self._write() as connection, _known(catalog.server, "its catalog"):
             connection.execute(delete(schema.items).where(schema.items.c.server == catalog.server))
-            connection.execute(_upsert(insert(schema.catalogs), "server"), row)
+            connection.execute(upsert(insert(schema.catalogs), "server"), row)
             if bodies:
                 connection.execute(insert(schema.items), bodies)
 
@@ -174,7 +174,7 @@ class Store:
             "approved_at": approval.approved_at,
         }
         with self._write() as connection, _known(approval.server, "an approval"):
-            connection.execute(_upsert(insert(schema.approvals), "key", "server"), row)
+            connection.execute(upsert(insert(schema.approvals), "key", "server"), row)
 
     def revoke(self, server: str) -> int:
         """Take back every approval of a server. Returns how many there were."""
@@ -246,6 +246,14 @@ class Store:
         return bytes(value)
 
     # the database -------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One read transaction, for the other record keepers of this package."""
+        return self._read()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """One write transaction, on disk when the block ends; nothing of it where the block raises."""
+        return self._write()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -341,7 +349,7 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _upsert(statement: Insert, *keys: str) -> Insert:
+def upsert(statement: Insert, *keys: str) -> Insert:
     """INSERT … ON CONFLICT (keys) DO UPDATE: never a REPLACE, which would delete what refers to the row."""
     others = {
         column.name: statement.excluded[column.name]

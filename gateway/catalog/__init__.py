@@ -8,10 +8,10 @@ from gateway.catalog.merge import (
     Owner,
     Problem,
     changed,
-    definition_hash,
 )
 from gateway.catalog.names import NameBook, NamePolicy
 from gateway.catalog.validators import ValidatorCache
+from registry.definition import definition_hash
 
 __all__ = [
     "Catalog",

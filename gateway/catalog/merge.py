@@ -7,11 +7,10 @@ and whoever holds the old one keeps a consistent view until the swap.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +18,7 @@ from gateway import jsonrpc
 from gateway.catalog import templates
 from gateway.catalog.names import NameBook, naming_order
 from gateway.catalog.pages import PAGE_SIZE, Listing
+from registry.definition import definition_hash
 from registry.model import ItemKind, Server, ServerCatalog
 
 MAX_DEPTH: Final = jsonrpc.MAX_DEPTH - 3
@@ -37,9 +37,6 @@ _CAPABILITY: Final = {
     ItemKind.TEMPLATE: "resources",
 }
 _NAMED: Final = frozenset({ItemKind.TOOL, ItemKind.PROMPT})
-
-# A float keeps its spelling: rounding could hide a change, and one beyond 1.8e308 has no float.
-_decode = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +86,6 @@ class Owner(NamedTuple):
 
     server: str
     original: str
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _spelling(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
-
-
-def definition_hash(data: bytes) -> str:
-    """SHA-256 over the canonical form of a definition, in hex.
-
-    Canonical: UTF-8, no white space, keys sorted, strings unescaped as far as JSON allows, the
-    last of duplicate keys. Integers of any length count by value; fractions and exponents count by
-    spelling, so 1.0 and 1.00 differ: taking a respelling for a change costs one needless question,
-    taking a change beyond float precision for none would hide it.
-
-    Raises msgspec.DecodeError or ValueError for what is not JSON in UTF-8, RecursionError for what
-    nests too deep.
-    """
-    try:
-        value = _decode(data)
-    except msgspec.ValidationError:  # integers of more than some hundred digits
-        value = json.loads(data, parse_int=_spelling, parse_float=_spelling, parse_constant=_refuse_constant)
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
 def _read(kind: ItemKind, data: bytes) -> tuple[str, str]:

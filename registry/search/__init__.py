@@ -1,0 +1,1 @@
+"""Search over the registry: clauses, lexical and vector scores, fusion, evidence."""
