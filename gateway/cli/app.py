@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import render
+from gateway.cli import parts, render
 from gateway.cli.exits import Exit, code_of
 from gateway.errors import GatewayError
 from gateway.paths import config_dir, default_state_dir
@@ -57,6 +57,11 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
+
+Your own code, and a model of your own
+  convert    make an MCP service out of a Python repository
+  host       serve a converted one on stdin and stdout
+  infer      serve a language model from this machine, or measure it
 
 Help
   doctor     check this installation, and say how to mend it
@@ -131,6 +136,8 @@ def _add_verbs() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line. Returns the exit code; never raises, never shows a stack trace."""
     try:
+        if arguments and arguments[0] in parts.VERBS:
+            return parts.run(arguments)
         _add_verbs()
         try:
             app(list(arguments), prog_name="toolyard")
