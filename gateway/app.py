@@ -28,6 +28,7 @@ from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
+from gateway.memory import Memory
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -103,6 +104,7 @@ class Gateway:
         self._log_dir = log_dir
         self._logs: dict[str, ServerLog] = {}
         self._watched = 0
+        self._memory = Memory()
 
     @property
     def catalog(self) -> Catalog:
@@ -172,6 +174,7 @@ class Gateway:
         while True:
             await asyncio.sleep(WATCH_EVERY)
             self._watched += 1
+            self._memory.give_back()
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:
