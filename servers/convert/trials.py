@@ -21,7 +21,7 @@ class Trial:
 
 
 _BY_KIND: Final[dict[str, tuple[Any, Any]]] = {
-    "bool": (True, False), "int": (3, 5), "float": (2.5, 4.0), "str": ("hello world", "example text"),
+    "bool": (True, False), "int": (3, 5), "float": (2.5, 4.0), "str": ("hello world", "a longer example, of seven words."),
     "bytes": ("aGVsbG8=", "d29ybGQ="), "decimal": ("12.50", "3.75"), "fraction": ("3/4", "1/2"),
     "complex": ("1+2j", "3+1j"), "datetime": ("2024-01-31T12:30:00", "2023-06-15T08:00:00"),
     "date": ("2024-01-31", "2023-06-15"), "time": ("12:30:00", "08:15:00"), "timedelta": (3600, 90),
@@ -48,7 +48,7 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"(sql|query)$", ("select 1", "select a from b")),
     (r"(pattern|regex)$", ("h.*o", "[a-z]+")),
     (r"(sep|separator|delimiter|char|prefix|suffix)", ("-", "_")),
-    (r"(text|string|word|name|sentence|s|str|title|content|phrase|password|expr|expression|key)s?$", ("hello world", "example text")),
+    (r"(text|string|word|name|sentence|s|str|title|content|phrase|password|expr|expression|key)s?$", ("hello world", "a longer example, of seven words.")),
 )  # fmt: skip
 _FILES: Final = {"input.txt": "hello world\nsecond line\n"}
 

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import types
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ _SKIPPED = {
 _TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
 _DOC = 6000
 _METHODS = 60
+_INSTANCES = 3
 _MOST = 6000
 
 
@@ -127,7 +129,7 @@ class _Found:
         self._packages = packages
         self._by_object: dict[Any, dict[str, Any]] = {}
         self._kept: list[Any] = []  # so that no id is used twice
-        self._instances: set[type] = set()
+        self._instances: Counter[type] = Counter()
         self._later: list[tuple[str, Any, bool]] = []
         self.cut = 0
 
@@ -214,6 +216,10 @@ class _Found:
         for name, member, owner in self._members(cls):
             if isinstance(member, (classmethod, staticmethod)):
                 self._add((cls, name), f"{path}.{name}", "method", listed, getattr(cls, name))
+            elif constructor is not None and isinstance(member, property) and member.fget is not None:
+                self._add(
+                    (cls, name), f"{path}.{name}", "method", listed, member.fget, constructor, cls, False
+                )
             elif constructor is not None and inspect.isroutine(member):
                 self._add(
                     (cls, name), f"{path}.{name}", "method", listed, member, constructor, cls, owner is cls
@@ -232,9 +238,9 @@ class _Found:
 
     def _instance(self, path: str, thing: Any, listed: bool) -> None:
         cls = type(thing)
-        if cls in self._instances:
+        self._instances[cls] += 1
+        if self._instances[cls] > _INSTANCES:
             return
-        self._instances.add(cls)
         for name, member, _ in self._members(cls):
             if inspect.isroutine(member) or isinstance(member, (classmethod, staticmethod)):
                 self._add((id(thing), name), f"{path}.{name}", "method", listed, getattr(thing, name))

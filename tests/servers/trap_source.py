@@ -2,7 +2,7 @@
 
 INIT = '''
 """Everything that goes wrong in other people's packages."""
-import sys, enum, dataclasses, datetime, decimal, collections, typing
+import re, sys, enum, dataclasses, datetime, decimal, collections, typing
 print("noise at import")
 answer = input  # a builtin that must not become a tool
 from .inner import exported, counter
@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -123,6 +123,25 @@ class Box:
     def peek(self):
         """Look into it."""
         return self.content
+
+    @property
+    def label(self):
+        """What is written on it."""
+        return f"box of {self.content}"
+
+def join(parts: typing.Iterable[str]) -> str:
+    """Join parts."""
+    return "-".join(parts)
+
+def by_number(names: typing.Dict[int, str]) -> str:
+    """Name number one."""
+    return names[1]
+
+def size_of(data: typing.BinaryIO) -> int:
+    return len(data.read())
+
+def find_all(pattern: "re.Pattern[str]", text: str) -> list:
+    return pattern.findall(text)
 
 def make_box(content):
     """Make a box, which JSON cannot carry."""
