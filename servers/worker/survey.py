@@ -24,8 +24,13 @@ _SKIPPED = {
 }  # fmt: skip
 _TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
 _DOC = 6000
-_METHODS = 60
+_METHODS = 150
 _INSTANCES = 3
+_ANYTHING: list[dict[str, Any]] = [
+    {"name": "args", "kind": "varargs", "type": {"k": "any"}},
+    {"name": "kwargs", "kind": "varkw", "type": {"k": "any"}},
+]
+"""The parameters of what does not say what it takes."""
 _MOST = 6000
 
 
@@ -163,7 +168,7 @@ class _Found:
         exported = (
             {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
         )
-        for name, thing in sorted(vars(module).items()):
+        for name, thing in sorted(_contents(module, exported or set()).items()):
             if name.startswith("_") or isinstance(thing, types.ModuleType) or _is_alias(thing):
                 continue
             listed = exported is not None and name in exported
@@ -212,7 +217,7 @@ class _Found:
             try:
                 constructor = signature.parameters(cls)[0]
             except signature.Unknown:
-                constructor = None
+                constructor = _ANYTHING
         for name, member, owner in self._members(cls):
             if isinstance(member, (classmethod, staticmethod)):
                 self._add((cls, name), f"{path}.{name}", "method", listed, getattr(cls, name))
@@ -228,7 +233,7 @@ class _Found:
     def _members(self, cls: type) -> Iterator[tuple[str, Any, type]]:
         seen: set[str] = set()
         for owner in cls.__mro__:
-            if owner is object or not self._own(owner):
+            if owner.__module__.split(".")[0] in sys.stdlib_module_names:
                 continue
             for name, member in vars(owner).items():
                 if name.startswith("_") or name in seen or len(seen) >= _METHODS:
@@ -275,8 +280,7 @@ class _Found:
             record["parameters"], returns = signature.parameters(function, skip_first=constructor is not None)
             record["returns"] = hints.describe(returns)
         except signature.Unknown:
-            record["parameters"] = [{"name": "args", "kind": "varargs", "type": {"k": "any"}}]
-            record["returns"], record["unknown"] = {"k": "any"}, True
+            record["parameters"], record["returns"], record["unknown"] = _ANYTHING, {"k": "any"}, True
         if constructor is not None:
             record["constructor"] = constructor
         record["doc"] = (inspect.getdoc(function) or "")[:_DOC]
@@ -288,6 +292,18 @@ class _Found:
         record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         record["file"], record["line"] = _place(function)
         return record
+
+
+def _contents(module: types.ModuleType, exported: set[str]) -> dict[str, Any]:
+    """A module's names with what they mean, those that it makes only when asked for included."""
+    found = dict(vars(module))
+    lazy = set(dir(module)) if "__getattr__" in found else set()
+    for name in (exported | lazy) - found.keys():
+        try:
+            found[name] = getattr(module, name)
+        except Exception:  # a name that its module cannot make is not offered
+            continue
+    return found
 
 
 def _is_alias(thing: Any) -> bool:

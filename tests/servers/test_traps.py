@@ -99,6 +99,8 @@ def test_a_crash_and_a_hang_are_kept_but_not_shown(manifest: Manifest) -> None:
         ("counter_words", {"text": "a b c"}, 3),
         ("apply", {"function": "traps:exported", "value": "ab"}, "ba"),
         ("apply", {"function": "builtins:len", "value": "ab"}, 2),
+        ("nameless", {"a": 1, "b": 2}, 3),
+        ("made_late", {"n": 1}, 101),
         ("join", {"parts": "abc"}, "a-b-c"),
         ("join", {"parts": ["a", "b"]}, "a-b"),
         ("by_number", {"names": {"1": "one"}}, "one"),

@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -128,6 +128,26 @@ class Box:
     def label(self):
         """What is written on it."""
         return f"box of {self.content}"
+
+class _Nameless:
+    """A function that does not say what it takes, and takes no names."""
+    __name__ = "nameless"
+    __signature__ = "none"
+    def __call__(self, *args):
+        """Add."""
+        return sum(args)
+
+nameless = _Nameless()
+
+def __getattr__(name):
+    if name == "made_late":
+        def made_late(n: int) -> int:
+            """Made when it is asked for."""
+            return n + 100
+        made_late.__module__ = __name__
+        globals()["made_late"] = made_late
+        return made_late
+    raise AttributeError(name)
 
 def join(parts: typing.Iterable[str]) -> str:
     """Join parts."""
