@@ -62,6 +62,11 @@ def test_an_example_of_the_docstring_was_really_called(manifest: Manifest) -> No
     assert (review.source, review.arguments, review.result) == ("doctest", {"a": 2, "b": 3}, "5")
 
 
+def test_an_answer_that_depends_on_the_day_is_known_as_such(manifest: Manifest) -> None:
+    assert not tool(manifest, "traps:today").review.deterministic
+    assert tool(manifest, "traps:add").review.deterministic
+
+
 def test_a_crash_and_a_hang_are_kept_but_not_shown(manifest: Manifest) -> None:
     for name in ("traps:crash", "traps:hang"):
         found = tool(manifest, name)

@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -145,9 +145,13 @@ def __getattr__(name):
             """Made when it is asked for."""
             return n + 100
         made_late.__module__ = __name__
-        globals()["made_late"] = made_late
+        globals()["made_late", "today"] = made_late
         return made_late
     raise AttributeError(name)
+
+def today() -> datetime.date:
+    """Tell the day."""
+    return datetime.date.today()
 
 def join(parts: typing.Iterable[str]) -> str:
     """Join parts."""
