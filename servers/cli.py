@@ -148,10 +148,13 @@ def sandbox() -> None:
     print("\n".join(levels.report().lines()))
 
 
-def main(arguments: list[str]) -> int:
-    """Run one command line; returns its exit code. Errors are sentences on stderr."""
+def main(arguments: list[str], program: str = "python -m servers") -> int:
+    """Run one command line; returns its exit code. Errors are sentences on stderr.
+
+    :param program: what the help calls this program.
+    """
     try:
-        app(arguments, prog_name="python -m servers", standalone_mode=False)
+        app(arguments, prog_name=program, standalone_mode=False)
     except typer.Exit as end:
         return int(end.exit_code)
     except (SandboxUnavailable, ServersError) as error:

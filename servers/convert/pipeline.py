@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -251,7 +252,7 @@ def _manifest(
                 homepage=distribution.homepage,
             ),
             environment=environment.record(built.lock, built.repairs),
-            tools=tuple(made),
+            tools=tuple(_placeless(tool, built.path) for tool in made),
             description=distribution.summary,
             licence=distribution.licence,
             permissions=options.permissions,
@@ -315,6 +316,19 @@ def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) 
             )
         )
     return made
+
+
+def _placeless(tool: Tool, path: Path) -> Tool:
+    """The tool without this machine's directories in its texts; an answer that named one is not the same elsewhere."""
+    scratch = re.escape(os.path.join(os.path.realpath(tempfile.gettempdir()), "toolyard-"))
+    places = re.compile(f"{re.escape(str(path))}|{scratch}[A-Za-z0-9_]+(/run-[A-Za-z0-9_]+)?")
+    text = msgspec.json.encode(tool).decode()
+    if not places.search(text):
+        return tool
+    made = msgspec.json.decode(places.sub("~", text).encode(), type=Tool)
+    if made.review is None or tool.review is None or made.review.result == tool.review.result:
+        return made
+    return msgspec.structs.replace(made, review=msgspec.structs.replace(made.review, deterministic=False))
 
 
 def _worthy(found: Evidence | None, points: float) -> bool:

@@ -6,7 +6,9 @@ process or the hour is known as such.
 
 from __future__ import annotations
 
+import datetime
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from servers.manifest.calls import worker_record
 from servers.manifest.records import Evidence, Tool
 from servers.process import Place, WorkerHung, WorkerProcess
 
+_WEEKS: Final = 40 * 86400.0
 CALL_SECONDS: Final = 4.0
 _READINGS: Final = ("timedelta", "datetime", "date", "decimal")
 SHOWN: Final = 600
@@ -176,7 +179,10 @@ def run(
                     evidence, deterministic=False, note="its answer was not repeated"
                 )
                 continue
-            if not second.repeat(review.repaired.get(tool.name, tool), evidence):
+            if tells_time(evidence.result):
+                note = "its answer depends on the clock"
+                review.evidence[tool.name] = _changed(evidence, deterministic=False, note=note)
+            elif not second.repeat(review.repaired.get(tool.name, tool), evidence):
                 review.evidence[tool.name] = _changed(evidence, deterministic=False)
     finally:
         second.close()
@@ -206,6 +212,17 @@ def judge(answer: dict[str, Any], trial: Trial, seconds: float) -> Evidence:
 def shown(value: Any) -> str:
     """A result as the manifest records it."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)[:SHOWN]
+
+
+def tells_time(result: str) -> bool:
+    """Whether an answer holds today's date, or an instant of these weeks: it will be another one tomorrow."""
+    now = datetime.datetime.now()
+    for days in (-1, 0, 1):
+        day = now + datetime.timedelta(days=days)
+        if day.strftime("%Y-%m-%d") in result or f"{day.year}, {day.month}, {day.day}" in result:
+            return True
+    stamps = (float(each) for each in re.findall(r"(?<![\d.])\d{10}(?![\d])", result))
+    return any(abs(stamp - now.timestamp()) < _WEEKS for stamp in stamps)
 
 
 def _worse(first: Evidence, second: Evidence) -> Evidence:

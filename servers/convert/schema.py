@@ -34,6 +34,7 @@ _SIMPLE: Final[dict[str, Schema]] = {
     "tzinfo": {"type": "string", "description": "a time zone such as 'Europe/Berlin'"},
     "path": {"type": "string", "description": "a path in the call's working directory"},
     "uuid": {"type": "string"},
+    "pattern": {"type": "string", "description": "a regular expression"},
     "ndarray": {"description": "nested lists of numbers, or a number"},
     "class": {"type": "string", "description": "a class, as 'module:name'"},
     "callable": {"type": "string", "description": "a function, as 'module:name', of this package or of builtins, operator or math"},
@@ -72,8 +73,7 @@ def _array(kind: Type) -> Schema:
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
     inner = of_type(kind.get("of", {"k": "any"}))
     made: Schema = {"type": "array", **({"items": inner} if inner else {})}
-    # a string is a sequence of strings to Python; a list of strings is what is meant
-    return made
+    return {**made, "type": ["array", "string"]} if kind.get("text") else made
 
 
 def _enum(kind: Type) -> Schema:

@@ -13,7 +13,8 @@ from servers.worker.hints import ANY, Type
 
 _NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
 _PATHLIKE: Final = re.compile(
-    r"(^|_)(file|filename|filepath|path|paths|filenames|fname)(_|$)|^fp_|_fp$|^(infile|outfile|fn)$"
+    r"(^|_)(file|files|filename|filepath|path|paths|filenames|fname|folder|directory)(_|$)|^fp_|_fp$"
+    r"|^(fp|fn|infile|outfile|input|source|src|archive|image|dir|location)$"
 )
 _EXACT: Final = {
     "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",

@@ -21,7 +21,7 @@ class Trial:
 
 
 _BY_KIND: Final[dict[str, tuple[Any, Any]]] = {
-    "bool": (True, False), "int": (3, 5), "float": (2.5, 4.0), "str": ("hello world", "example text"),
+    "bool": (True, False), "int": (3, 5), "float": (2.5, 4.0), "str": ("hello world", "a longer example, of seven words."),
     "bytes": ("aGVsbG8=", "d29ybGQ="), "decimal": ("12.50", "3.75"), "fraction": ("3/4", "1/2"),
     "complex": ("1+2j", "3+1j"), "datetime": ("2024-01-31T12:30:00", "2023-06-15T08:00:00"),
     "date": ("2024-01-31", "2023-06-15"), "time": ("12:30:00", "08:15:00"), "timedelta": (3600, 90),
@@ -36,8 +36,16 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"^(x|y|z|a|b|value|val|amount|rate|epsilon|tolerance)$", (2, 7)),
     (r"(iterable|seq|sequence|items|values|array|arr|list|data|numbers|points|collection|src|lst|elements|itr)s?$", ([3, 1, 2], [5, 4, 4])),
     (r"(dict|mapping|obj|object|coll|record|row|json|params|kwargs|config)s?$", ({"a": 1, "b": 2}, {"a": 3})),
-    (r"^(date|day)$|_date$", ("2024-01-31", "2023-06-15")),
-    (r"^(dt|datetime|when|start|end|time|timestamp)$|_(time|dt)$", ("2024-01-31T12:30:00", "2023-06-15T08:00:00")),
+    (r"point|coord|latlon|position", ([45.5, 4.25], [48.75, 2.5])),
+    (r"^(lat|latitude|lon|lng|longitude)$", (45.5, 12.25)),
+    (r"cron|expr_format|schedule", ("*/5 * * * *", "0 12 * * 1")),
+    (r"version|^ver$", ("1.2.3", "2.0.1")),
+    (r"colou?r|^hex$|hex_value", ("#336699", "#ff0000")),
+    (r"^lang(uage)?$|language_code", ("en", "de")),
+    (r"durationstr|^duration$", ("PT1H30M", "P2D")),
+    (r"datetimestr", ("2024-01-31T12:30:00", "2023-06-15T08:00:00")),
+    (r"^(date|day)$|(^|_)date(str|string)?$|datestr|testdate", ("2024-01-31", "2023-06-15")),
+    (r"^(dt|datetime|when|start|stop|end|time|timestamp)$|_(time|dt)$", ("2024-01-31T12:30:00", "2023-06-15T08:00:00")),
     (r"locale", ("en_US", "de_DE")),
     (r"(url|uri|link)$", ("https://example.com/a?b=c", "https://example.org/")),
     (r"(html|xml|markup)", ("<p>Hello <b>world</b></p>", "<div>one</div>")),
@@ -48,7 +56,7 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"(sql|query)$", ("select 1", "select a from b")),
     (r"(pattern|regex)$", ("h.*o", "[a-z]+")),
     (r"(sep|separator|delimiter|char|prefix|suffix)", ("-", "_")),
-    (r"(text|string|word|name|sentence|s|str|title|content|phrase|password|expr|expression|key)s?$", ("hello world", "example text")),
+    (r"(text|string|word|name|sentence|s|str|title|content|phrase|password|expr|expression|key)s?$", ("hello world", "a longer example, of seven words.")),
 )  # fmt: skip
 _FILES: Final = {"input.txt": "hello world\nsecond line\n"}
 

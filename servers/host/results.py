@@ -21,7 +21,10 @@ def of_answer(tool: Tool, answer: dict[str, Any], level: str) -> dict[str, Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": text_of(value)}]
     if answer.get("exit_code"):
         structured["exit_code"] = answer["exit_code"]
-        content.append({"type": "text", "text": f"exit code {answer['exit_code']}"})
+        said = str(answer.get("log", ""))[:2000]
+        content.append(
+            {"type": "text", "text": f"exit code {answer['exit_code']}" + (f": {said}" if said else "")}
+        )
     for mime, data in answer.get("images", ()):
         content.append({"type": "image", "data": data, "mimeType": mime})
     for name, text in answer.get("files", {}).items():

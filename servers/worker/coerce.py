@@ -168,7 +168,7 @@ class Coercer:
     def _scalar(self, maker: Callable[[Any], Any], value: Any, what: str) -> Any:
         try:
             return maker(value)
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, OSError):
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, OSError, re.error):
             raise BadArgument(f"must be {what}, not {_short(value)}") from None
 
     def _datetime(self, value: Any, kind: Type) -> Any:
@@ -205,8 +205,8 @@ class Coercer:
             raise BadArgument(f"is no array: {error}") from None
 
     def _list(self, value: Any, kind: Type) -> Any:
-        if isinstance(value, str):
-            return value  # a string is a sequence of strings, too
+        if isinstance(value, str) and kind.get("text"):
+            return value
         if not isinstance(value, list):
             raise BadArgument(f"must be a list, not {_short(value)}")
         return [self._make(item, kind.get("of", ANY)) for item in value]
@@ -231,7 +231,13 @@ class Coercer:
     def _dict(self, value: Any, kind: Type) -> Any:
         if not isinstance(value, dict):
             raise BadArgument(f"must be an object, not {_short(value)}")
-        return {key: self._make(item, kind.get("of", ANY)) for key, item in value.items()}
+        made = {key: self._make(item, kind.get("of", ANY)) for key, item in value.items()}
+        if kind.get("keys", ANY)["k"] in ("int", "float"):
+            number = int if kind["keys"]["k"] == "int" else float
+            return {self._scalar(number, key, "a number, as its key is"): item for key, item in made.items()}
+        if "keys" in kind:
+            return {self._make(key, kind["keys"]): item for key, item in made.items()}
+        return made
 
     def _literal(self, value: Any, kind: Type) -> Any:
         if value in kind["values"]:
@@ -285,7 +291,11 @@ class Coercer:
         return found
 
     def _file(self, value: Any, kind: Type) -> Any:
-        return io.StringIO(self._str(value, kind))
+        text: str = self._str(value, kind)
+        return io.BytesIO(text.encode()) if kind.get("binary") else io.StringIO(text)
+
+    def _pattern(self, value: Any, kind: Type) -> Any:
+        return self._scalar(re.compile, value, "a regular expression")
 
     def _object(self, value: Any, kind: Type) -> Any:
         """An object given by value: its constructor's arguments, or text that its class can read."""

@@ -4,10 +4,11 @@ A type is an object with a key ``k``:
 
 =============  ==========================================================================
 any, none      anything; null
-bool int float str bytes decimal fraction complex datetime date time timedelta path uuid
+bool int float str bytes decimal fraction complex datetime date time timedelta path uuid pattern
                scalars, each with one way to be written in JSON
 ndarray        nested lists of numbers, or a number
-list set dict  ``of``: the type of the items (of the values)
+list set dict  ``of``: the type of the items (of the values); ``text``: a string will do as a list;
+               ``keys``: the type of the keys, where they are not strings
 tuple          ``items``: one type each, or ``of``
 literal        ``values``
 enum           ``ref``, ``members``, ``values``, ``flag``
@@ -15,7 +16,7 @@ union          ``of``: a list of types
 record         ``ref``, ``fields`` [{name, type, required}]: dataclass, NamedTuple, TypedDict
 class          a type object, given as ``module:name``
 callable       a function, given as ``module:name``
-file           an open file, given as its text
+file           an open file, given as its text; ``binary``
 object         ``ref``: an instance of a class, given by a handle
 =============  ==========================================================================
 """
@@ -32,6 +33,7 @@ import inspect
 import io
 import os
 import pathlib
+import re
 import types
 import typing
 import uuid
@@ -65,6 +67,7 @@ _SCALARS: dict[Any, str] = {
     pathlib.PurePath: "path",
     os.PathLike: "path",
     uuid.UUID: "uuid",
+    re.Pattern: "pattern",
     type: "class",
     object: "any",
     Any: "any",
@@ -139,14 +142,24 @@ def _generic(annotation: Any, origin: Any, args: tuple[Any, ...], depth: int) ->
             return {"k": "tuple", "of": describe(args[0], depth + 1) if args else ANY}
         return {"k": "tuple", "items": [describe(arg, depth + 1) for arg in args]}
     if origin in _LISTS:
-        return {"k": "list", "of": describe(args[0], depth + 1) if args else ANY}
+        return _list(origin, describe(args[0], depth + 1) if args else ANY)
     if origin in _SETS:
         return {"k": "set", "of": describe(args[0], depth + 1) if args else ANY}
     if origin in _DICTS:
-        return {"k": "dict", "of": describe(args[1], depth + 1) if len(args) > 1 else ANY}
+        made: Type = {"k": "dict", "of": describe(args[1], depth + 1) if len(args) > 1 else ANY}
+        keys = describe(args[0], depth + 1) if args else ANY
+        return {**made, "keys": keys} if keys["k"] not in ("any", "str") else made
+    if origin is typing.IO and args == (bytes,):
+        return {"k": "file", "binary": True}
     if inspect.isclass(origin):
         return describe(origin, depth)
     return ANY
+
+
+def _list(kind: Any, inner: Type) -> Type:
+    """Items of a type; ``text`` where a string will do, too: it is an iterable of strings to Python."""
+    made: Type = {"k": "list", "of": inner}
+    return {**made, "text": True} if kind is not list and inner["k"] in ("any", "str") else made
 
 
 def _class(cls: type, depth: int) -> Type:
@@ -156,7 +169,7 @@ def _class(cls: type, depth: int) -> Type:
     if issubclass(cls, enum.Enum):
         return enumeration(cls)
     if cls in _LISTS:
-        return {"k": "list", "of": ANY}
+        return _list(cls, ANY)
     if cls in _SETS:
         return {"k": "set", "of": ANY}
     if cls in _DICTS:
@@ -165,6 +178,8 @@ def _class(cls: type, depth: int) -> Type:
         return {"k": "tuple", "of": ANY}
     if cls in (abc.Callable, types.FunctionType):
         return {"k": "callable"}
+    if cls is typing.BinaryIO or issubclass(cls, (io.RawIOBase, io.BufferedIOBase)):
+        return {"k": "file", "binary": True}
     if cls in _FILES or issubclass(cls, io.IOBase):
         return {"k": "file"}
     if typing.is_typeddict(cls) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"):

@@ -109,6 +109,8 @@ def bind(function: Callable[..., Any], parameters: list[dict[str, Any]], values:
         if positional or not named or not _MISMATCH.search(str(error)):
             raise
         ordered = [values[p["name"]] for p in parameters if p["name"] in values]
+        if all(p.get("kind") in ("varargs", "varkw") for p in parameters):
+            ordered = list(values.values())  # nobody knows its names: the order they came in is what there is
         if len(ordered) != len(values):
             raise
         return function(*ordered)  # wrappers and C functions whose real names are others

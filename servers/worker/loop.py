@@ -167,7 +167,7 @@ def _type_name(value: Any) -> str:
 
 
 def _command_answer(ran: dict[str, Any]) -> dict[str, Any]:
-    """A script's answer: an exit code other than 0 with output and no complaint is one, too (diff, grep)."""
+    """A script's answer: an exit code other than 0 with output is one, too (diff, grep, linters)."""
     code = ran["exit_code"]
     said = ran["stderr"].strip()
     answer: dict[str, Any] = {"value": ran["stdout"], "type": "cli", "exit_code": code}
@@ -175,7 +175,7 @@ def _command_answer(ran: dict[str, Any]) -> dict[str, Any]:
         answer["files"] = ran["files"]
     if ran["hung"]:
         return {"ok": False, "error": {"kind": "timeout", "message": "It ran past its time."}, "log": said}
-    if code == 0 or (code > 0 and ran["stdout"].strip() and not said):
+    if code == 0 or (code > 0 and ran["stdout"].strip() and "Traceback (most recent call last)" not in said):
         if said:
             answer["log"] = said[: contain.LOG_LIMIT]
         return {"ok": True, **answer}

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import types
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,13 @@ _SKIPPED = {
 }  # fmt: skip
 _TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
 _DOC = 6000
-_METHODS = 60
+_METHODS = 150
+_INSTANCES = 3
+_ANYTHING: list[dict[str, Any]] = [
+    {"name": "args", "kind": "varargs", "type": {"k": "any"}},
+    {"name": "kwargs", "kind": "varkw", "type": {"k": "any"}},
+]
+"""The parameters of what does not say what it takes."""
 _MOST = 6000
 
 
@@ -127,7 +134,7 @@ class _Found:
         self._packages = packages
         self._by_object: dict[Any, dict[str, Any]] = {}
         self._kept: list[Any] = []  # so that no id is used twice
-        self._instances: set[type] = set()
+        self._instances: Counter[type] = Counter()
         self._later: list[tuple[str, Any, bool]] = []
         self.cut = 0
 
@@ -161,7 +168,7 @@ class _Found:
         exported = (
             {name for name in named if isinstance(name, str)} if isinstance(named, (list, tuple)) else None
         )
-        for name, thing in sorted(vars(module).items()):
+        for name, thing in sorted(_contents(module, exported or set()).items()):
             if name.startswith("_") or isinstance(thing, types.ModuleType) or _is_alias(thing):
                 continue
             listed = exported is not None and name in exported
@@ -210,10 +217,14 @@ class _Found:
             try:
                 constructor = signature.parameters(cls)[0]
             except signature.Unknown:
-                constructor = None
+                constructor = _ANYTHING
         for name, member, owner in self._members(cls):
             if isinstance(member, (classmethod, staticmethod)):
                 self._add((cls, name), f"{path}.{name}", "method", listed, getattr(cls, name))
+            elif constructor is not None and isinstance(member, property) and member.fget is not None:
+                self._add(
+                    (cls, name), f"{path}.{name}", "method", listed, member.fget, constructor, cls, False
+                )
             elif constructor is not None and inspect.isroutine(member):
                 self._add(
                     (cls, name), f"{path}.{name}", "method", listed, member, constructor, cls, owner is cls
@@ -222,7 +233,7 @@ class _Found:
     def _members(self, cls: type) -> Iterator[tuple[str, Any, type]]:
         seen: set[str] = set()
         for owner in cls.__mro__:
-            if owner is object or not self._own(owner):
+            if owner.__module__.split(".")[0] in sys.stdlib_module_names:
                 continue
             for name, member in vars(owner).items():
                 if name.startswith("_") or name in seen or len(seen) >= _METHODS:
@@ -232,9 +243,9 @@ class _Found:
 
     def _instance(self, path: str, thing: Any, listed: bool) -> None:
         cls = type(thing)
-        if cls in self._instances:
+        self._instances[cls] += 1
+        if self._instances[cls] > _INSTANCES:
             return
-        self._instances.add(cls)
         for name, member, _ in self._members(cls):
             if inspect.isroutine(member) or isinstance(member, (classmethod, staticmethod)):
                 self._add((id(thing), name), f"{path}.{name}", "method", listed, getattr(thing, name))
@@ -269,8 +280,7 @@ class _Found:
             record["parameters"], returns = signature.parameters(function, skip_first=constructor is not None)
             record["returns"] = hints.describe(returns)
         except signature.Unknown:
-            record["parameters"] = [{"name": "args", "kind": "varargs", "type": {"k": "any"}}]
-            record["returns"], record["unknown"] = {"k": "any"}, True
+            record["parameters"], record["returns"], record["unknown"] = _ANYTHING, {"k": "any"}, True
         if constructor is not None:
             record["constructor"] = constructor
         record["doc"] = (inspect.getdoc(function) or "")[:_DOC]
@@ -282,6 +292,18 @@ class _Found:
         record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         record["file"], record["line"] = _place(function)
         return record
+
+
+def _contents(module: types.ModuleType, exported: set[str]) -> dict[str, Any]:
+    """A module's names with what they mean, those that it makes only when asked for included."""
+    found = dict(vars(module))
+    lazy = set(dir(module)) if "__getattr__" in found else set()
+    for name in (exported | lazy) - found.keys():
+        try:
+            found[name] = getattr(module, name)
+        except Exception:  # a name that its module cannot make is not offered
+            continue
+    return found
 
 
 def _is_alias(thing: Any) -> bool:

@@ -18,7 +18,7 @@ _NAMES = {
     "unicode": "str", "basestring": "str", "char": "str", "anystr": "str", "bytes": "bytes",
     "bytestring": "bytes", "bytearray": "bytes", "complex": "complex", "decimal": "decimal",
     "fraction": "fraction", "datetime": "datetime", "date": "date", "time": "time", "timedelta": "timedelta",
-    "tzinfo": "tzinfo", "path": "path", "pathlike": "path", "strpath": "path", "uuid": "uuid",
+    "tzinfo": "tzinfo", "path": "path", "pathlike": "path", "strpath": "path", "uuid": "uuid", "pattern": "pattern",
     "ndarray": "ndarray", "array_like": "ndarray", "array-like": "ndarray", "arraylike": "ndarray",
     "array": "ndarray", "callable": "callable", "function": "callable", "func": "callable",
     "type": "class", "class": "class", "textio": "file", "binaryio": "file", "io": "file",
@@ -86,7 +86,11 @@ def _name(name: str) -> Type | None:
     if lowered in _NAMES:
         return {"k": _NAMES[lowered]}
     if lowered in _LISTS:
-        return {"k": "list", "of": _ANY}
+        return (
+            {"k": "list", "of": _ANY}
+            if lowered in ("list", "lists")
+            else {"k": "list", "of": _ANY, "text": True}
+        )
     if lowered in ("dict", "mapping", "dictionary", "mutablemapping", "json object"):
         return {"k": "dict", "of": _ANY}
     if lowered == "tuple":
@@ -138,6 +142,8 @@ def _subscript(node: ast.Subscript) -> Type | None:
     if found is None:
         return None
     if "of" in found:
+        if types[0]["k"] not in ("any", "str"):
+            found.pop("text", None)
         return {**found, "of": types[-1] if found["k"] == "dict" else types[0]}
     return found
 

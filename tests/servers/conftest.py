@@ -14,6 +14,11 @@ from servers.manifest.records import Manifest
 from servers.sandbox import levels
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Environments of the tests' own, and no network."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from trap_packages import Client
+from trap_packages import ROOT, Client
 
 
 def test_the_handshake_era_is_spoken(service: Client) -> None:
@@ -154,3 +156,21 @@ def test_a_tool_that_reaches_out_is_refused_and_the_service_goes_on(service: Cli
         "big", n=10 << 30
     )
     assert service.value("add", a=1) == 3
+
+
+@pytest.mark.anyio
+async def test_the_official_client_gets_on_with_it(converted: Path) -> None:
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "servers", "host", str(converted)],
+        cwd=str(ROOT),
+        env=dict(os.environ),
+    )
+    async with stdio_client(server) as (source, sink), ClientSession(source, sink) as session:
+        await session.initialize()
+        assert "add" in [each.name for each in (await session.list_tools()).tools]
+        result = await session.call_tool("add", {"a": 1})
+        assert result.structured_content == {"result": 3}

@@ -62,6 +62,11 @@ def test_an_example_of_the_docstring_was_really_called(manifest: Manifest) -> No
     assert (review.source, review.arguments, review.result) == ("doctest", {"a": 2, "b": 3}, "5")
 
 
+def test_an_answer_that_depends_on_the_day_is_known_as_such(manifest: Manifest) -> None:
+    assert not tool(manifest, "traps:today").review.deterministic
+    assert tool(manifest, "traps:add").review.deterministic
+
+
 def test_a_crash_and_a_hang_are_kept_but_not_shown(manifest: Manifest) -> None:
     for name in ("traps:crash", "traps:hang"):
         found = tool(manifest, name)
@@ -99,6 +104,14 @@ def test_a_crash_and_a_hang_are_kept_but_not_shown(manifest: Manifest) -> None:
         ("counter_words", {"text": "a b c"}, 3),
         ("apply", {"function": "traps:exported", "value": "ab"}, "ba"),
         ("apply", {"function": "builtins:len", "value": "ab"}, 2),
+        ("nameless", {"a": 1, "b": 2}, 3),
+        ("made_late", {"n": 1}, 101),
+        ("join", {"parts": "abc"}, "a-b-c"),
+        ("join", {"parts": ["a", "b"]}, "a-b"),
+        ("by_number", {"names": {"1": "one"}}, "one"),
+        ("size_of", {"data": "abc"}, 3),
+        ("find_all", {"pattern": "[ab]", "text": "abc"}, ["a", "b"]),
+        ("box_label", {"init": {"content": 1}}, "box of 1"),
         ("point", {"x": 1}, {"x": 1, "y": 0.0}),
         ("read_text", {"path": "a.txt", "files": {"a.txt": "inside"}}, "inside"),
     ],

@@ -47,6 +47,7 @@ Pair = collections.namedtuple("Pair", "left right")
         (int | None, {"k": "union", "of": [{"k": "int"}, {"k": "none"}]}),
         (list[str], {"k": "list", "of": {"k": "str"}}),
         (typing.Sequence[int], {"k": "list", "of": {"k": "int"}}),
+        (typing.Sequence[str], {"k": "list", "of": {"k": "str"}, "text": True}),
         (tuple[int, ...], {"k": "tuple", "of": {"k": "int"}}),
         (tuple[int, str], {"k": "tuple", "items": [{"k": "int"}, {"k": "str"}]}),
         (dict[str, float], {"k": "dict", "of": {"k": "float"}}),
@@ -66,7 +67,10 @@ def test_an_annotation_becomes_a_type(annotation: Any, expected: dict[str, Any])
     ("text", "expected"),
     [
         ("int | None", {"k": "union", "of": [{"k": "int"}, {"k": "none"}]}),
-        ("Optional[Sequence[str]]", {"k": "union", "of": [{"k": "list", "of": {"k": "str"}}, {"k": "none"}]}),
+        (
+            "Optional[Sequence[str]]",
+            {"k": "union", "of": [{"k": "list", "of": {"k": "str"}, "text": True}, {"k": "none"}]},
+        ),
         ("array_like, optional", {"k": "ndarray"}),
         ("list of str", {"k": "list", "of": {"k": "str"}}),
         ("{'a', 'b'}, default 'a'", {"k": "literal", "values": ["a", "b"]}),

@@ -2,7 +2,7 @@
 
 INIT = '''
 """Everything that goes wrong in other people's packages."""
-import sys, enum, dataclasses, datetime, decimal, collections, typing
+import re, sys, enum, dataclasses, datetime, decimal, collections, typing
 print("noise at import")
 answer = input  # a builtin that must not become a tool
 from .inner import exported, counter
@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -123,6 +123,49 @@ class Box:
     def peek(self):
         """Look into it."""
         return self.content
+
+    @property
+    def label(self):
+        """What is written on it."""
+        return f"box of {self.content}"
+
+class _Nameless:
+    """A function that does not say what it takes, and takes no names."""
+    __name__ = "nameless"
+    __signature__ = "none"
+    def __call__(self, *args):
+        """Add."""
+        return sum(args)
+
+nameless = _Nameless()
+
+def __getattr__(name):
+    if name == "made_late":
+        def made_late(n: int) -> int:
+            """Made when it is asked for."""
+            return n + 100
+        made_late.__module__ = __name__
+        globals()["made_late", "today"] = made_late
+        return made_late
+    raise AttributeError(name)
+
+def today() -> datetime.date:
+    """Tell the day."""
+    return datetime.date.today()
+
+def join(parts: typing.Iterable[str]) -> str:
+    """Join parts."""
+    return "-".join(parts)
+
+def by_number(names: typing.Dict[int, str]) -> str:
+    """Name number one."""
+    return names[1]
+
+def size_of(data: typing.BinaryIO) -> int:
+    return len(data.read())
+
+def find_all(pattern: "re.Pattern[str]", text: str) -> list:
+    return pattern.findall(text)
 
 def make_box(content):
     """Make a box, which JSON cannot carry."""
