@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from registry.search.service import SearchService
 from registry.store import Store
 from registry.tools import ToolRecords
 
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "id": "x/1",
         "server": "sky",
