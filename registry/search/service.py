@@ -149,7 +149,25 @@ class SearchService:
                     return False
                 self._use(encoder)
             self._embed(encoder, progress)
+            self._invert(self._searcher.index)
         return True
+
+    def _invert(self, index: ToolIndex) -> None:
+        """Where there are very many tools, search through FAISS's inverted file from here on."""
+        with index.lock:
+            wanting = None if index.vectors is None else index.vectors.wanting()
+        if wanting is None:
+            return
+        from registry.vector.index import inverted
+
+        try:
+            made = inverted(*wanting)
+        except ImportError:
+            self._trouble("faiss is not installed: search stays exact, and slows down with this many tools.")
+            return
+        with index.lock:
+            if index.vectors is not None:
+                index.vectors.adopt(made, wanting[0])
 
     def _use(self, encoder: Encoder) -> None:
         """Search by meaning from here on, with the vectors that are stored."""
@@ -209,13 +227,6 @@ class SearchService:
             if damaged:
                 self._trouble(f"{len(damaged)} stored vectors are damaged; these tools are embedded again.")
             index.put_vectors(found)
-        with index.lock:
-            try:
-                index.vectors.build()
-            except ImportError:
-                self._trouble(
-                    "faiss is not installed: search stays exact, and slows down with this many tools."
-                )
 
     def _embed(self, encoder: Encoder, progress: Callable[[int, int], None]) -> int:
         """Embed and store every tool that has no vector; then write a generation. Returns how many."""
@@ -233,9 +244,6 @@ class SearchService:
             vectors.put(batch, rows)
             index.put_vectors(dict(zip(batch, rows, strict=True)))
             progress(start + len(batch), len(keys))
-        with index.lock:
-            if index.vectors is not None:
-                index.vectors.build()
         self.write_generation()
         return len(keys)
 

@@ -17,7 +17,7 @@ import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -43,17 +43,15 @@ class Generation:
 
     :param keys: the tool of each row.
     :param rows: unit vectors, ``[len(keys), dimension]``.
-    :param ivf: a FAISS inverted file whose ids are row numbers, or None.
     """
 
     number: int
     model: str
     keys: list[Key]
     rows: NDArray[np.float32]
-    ivf: Any = None
 
 
-def write(folder: Path, model: str, keys: list[Key], rows: NDArray[np.float32], *, ivf: Any = None) -> int:
+def write(folder: Path, model: str, keys: list[Key], rows: NDArray[np.float32]) -> int:
     """Write the next generation and drop those that are too old. Returns its number.
 
     :raises OSError: the disk is full, or the folder cannot be written; the generations there stay.
@@ -63,10 +61,6 @@ def write(folder: Path, model: str, keys: list[Key], rows: NDArray[np.float32], 
     try:
         _write_flat(work / "vectors.faiss", rows)
         (work / "tools.json").write_text(json.dumps(keys), encoding="utf-8")
-        if ivf is not None:
-            import faiss
-
-            faiss.write_index(ivf, str(work / "ivf.faiss"))
         files = {path.name: _digest(path) for path in sorted(work.iterdir())}
         meta = {"format": 1, "model": model, "count": len(keys), "files": files}
         (work / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -119,16 +113,11 @@ def read(folder: Path, model: str) -> Generation | None:
         rows = _read_flat(place / "vectors.faiss")
         if not len(keys) == len(rows) == meta["count"]:
             raise ValueError(f"{len(rows)} vectors for {len(keys)} tools")
-        ivf = None
-        if "ivf.faiss" in meta["files"]:
-            import faiss
-
-            ivf = faiss.read_index(str(place / "ivf.faiss"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise IndexDamaged(
             f"The index {place} is damaged: {error}.", "It is built again from the store; nothing is lost."
         ) from error
-    return Generation(found[-1], model, keys, rows, ivf)
+    return Generation(found[-1], model, keys, rows)
 
 
 def _write_flat(path: Path, rows: NDArray[np.float32]) -> None:

@@ -103,39 +103,27 @@ class VectorIndex:
             out[:, missing] = out[:, ~missing].min(axis=1, keepdims=True) if not missing.all() else 0.0
         return out
 
-    def build(self) -> bool:
-        """Build the inverted file where there are rows enough for it. Returns whether there is one.
+    def wanting(self) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """The slots and vectors to build an inverted file of; None where it would not pay or is there.
 
-        :raises ImportError: faiss is not installed; searches stay exact.
+        It takes seconds to build: call `inverted` with these outside the lock, then `adopt` inside it.
         """
         count = len(self)
-        if count < self._flat_limit:
-            self._ivf = None
-            return False
-        faiss = _faiss()
-        ids = np.flatnonzero(self._has)
-        lists = int(4 * np.sqrt(count))
-        index = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(self.dimension), self.dimension, lists, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.min_points_per_centroid = 1
-        sample = np.random.default_rng(0).permutation(ids)[: 64 * lists]
-        index.train(self._rows[np.sort(sample)])
-        index.add_with_ids(self._rows[ids], ids)
-        self.adopt(index, ids)
-        return True
+        newer = count - int((self._has & self._ivf_covers).sum())
+        if count < self._flat_limit or (self._ivf is not None and newer < 0.2 * count):
+            return None
+        ids = np.flatnonzero(self._has).astype(np.int64)
+        return ids, self._rows[ids]
 
     def adopt(self, ivf: Any, ids: NDArray[np.int64]) -> None:
-        """Search through a FAISS index whose ids are slots, whose vectors are those of the slots ``ids``."""
+        """Search through a FAISS index whose ids are slots, whose vectors are those of the slots ``ids``.
+
+        A slot that was emptied meanwhile stays empty: slots are given out once, and never for another tool.
+        """
         ivf.nprobe = max(1, int(_PROBED * ivf.nlist))
         self._ivf = ivf
         self._ivf_covers[:] = False
         self._ivf_covers[ids] = True
-
-    @property
-    def ivf(self) -> Any:
-        """The FAISS index, or None; to be written to a generation file."""
-        return self._ivf
 
     def _exact(self, queries: NDArray[np.float32], slots: int) -> NDArray[np.float32]:
         # Block by block, so that a block stays in the processor's cache for all the queries; and vector by
@@ -177,3 +165,18 @@ class VectorIndex:
             mask = np.zeros(size, dtype=np.bool_)
             mask[:have] = getattr(self, name)
             setattr(self, name, mask)
+
+
+def inverted(ids: NDArray[np.int64], rows: NDArray[np.float32]) -> Any:
+    """A FAISS inverted file over rows, 4 sqrt(n) lists. 16 s of CPU for 65,000 rows of 384.
+
+    :raises ImportError: faiss is not installed.
+    """
+    faiss = _faiss()
+    count, dimension = rows.shape
+    lists = int(4 * np.sqrt(count))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1
+    index.train(rows[np.sort(np.random.default_rng(0).permutation(count)[: 64 * lists])])
+    index.add_with_ids(rows, ids)
+    return index

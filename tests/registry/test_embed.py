@@ -161,3 +161,36 @@ def test_a_child_that_fails_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match="could not be exported"):
         prepare.prepare(tmp_path / "cache", str(folder))
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@needs_model
+@pytest.mark.timeout(300)
+def test_feedback_is_learned_in_a_child_and_the_result_is_reported(
+    cache: Path, encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    """The words of this team mean nothing to the model; after learning they find its tools."""
+    slang = {
+        "get_forecast": "brolly check",
+        "drop_table": "yeet the grid",
+        "translate": "babel it",
+        "ping": "poke",
+    }
+    with Store.open(tmp_path / "t.db") as store:
+        records = ToolRecords(store)
+        sync_server(
+            records, "s", [definition(name) for name in slang] + [definition(f"other_{n}") for n in range(20)]
+        )
+        service = SearchService(store, tmp_path / "cache")
+        (tmp_path / "cache").mkdir()
+        for model in cache.glob("model-*"):
+            (tmp_path / "cache" / model.name).symlink_to(model)
+        service.open()
+        service.prepare()
+        said = [(f"{words} {n}", "s", name) for n in range(60) for name, words in slang.items()]
+        records.put_feedback(said, now=1.0)
+        report = service.learn()
+        assert report["kept"], report
+        assert report["trained"] > report["current"]
+        assert report["pairs"] + report["held_back"] == 240
+        assert service.searcher.adapt is not None
+        assert service.find("brolly check please", 1).hits[0].ref.name == "get_forecast"

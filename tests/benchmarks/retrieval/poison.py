@@ -55,8 +55,8 @@ def main() -> None:
                 f"    {' / '.join(key):60s} {n:4d}  recall at 1 % of this file {100 * sum(a for a, _ in caught) / n:5.1f} %"
                 f"   withheld at {THRESHOLD:g} {100 * sum(b for _, b in caught) / n:5.1f} %"
             )
-        wrong = sum(f.withhold for row, f in scored if row["label"] == "benign")
-        print(f"    benign withheld at {THRESHOLD:g}: {wrong} of {len(benign)}")
+        flagged = sum(f.withhold for row, f in scored if row["label"] == "benign")
+        print(f"    benign withheld at {THRESHOLD:g}: {flagged} of {len(benign)}")
     for path in given.honest:
         findings = [(tool, inspect(tool)) for tool in lines(path)]
         wrong = [(tool, finding) for tool, finding in findings if finding.withhold]
