@@ -178,8 +178,9 @@ class StdioConnection(Connection):
             if not self._listen_change.is_set():
                 return  # the server ended it: it has nothing to tell, or it is gone
 
-    def _listen_again(self) -> None:
+    def _listen_again(self) -> bool:
         self._listen_change.set()
+        return self._listening is not None and not self._listening.done()
 
     def _callers(self) -> list[PendingCall]:
         """The calls in flight that some client made."""
@@ -308,7 +309,7 @@ class StdioConnection(Connection):
             if len(callers) == 1:  # only then is it known whose log line this is
                 callers[0].notify(message)
                 return
-        self._on_message(message)
+        self.notice(message)
 
     def child_exited(self) -> None:
         """The child has ended, for whatever reason."""
@@ -395,11 +396,11 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._last_call: asyncio.TimerHandle | None = None
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        began = time.perf_counter()
         if fd == 2:
             self._stderr(data)
-        else:
-            self._stdout(data)
+            return
+        began = time.perf_counter()
+        self._stdout(data)
         spent = time.perf_counter() - began
         if spent > UNNOTICED:
             self._connection.rest(fd, spent)
