@@ -66,7 +66,6 @@ class HttpUpstream(Connection):
         self._era = era
         self._pool = pool
         self._session: str | None = None
-        self._listening: asyncio.Task[None] | None = None
         self._listen_call: PendingCall | None = None
         self._changed = False
         self._aside: set[asyncio.Task[None]] = set()
@@ -103,6 +102,8 @@ class HttpUpstream(Connection):
             await self.close()
             raise
         self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
+        if self._era is Era.STATELESS:
+            await self._listened_to(0)
         return self.peer
 
     async def _initialize(self) -> Peer:
@@ -271,7 +272,7 @@ class HttpUpstream(Connection):
         elif jsonrpc.text(message["method"]) == "notifications/cancelled":
             self.withdraw(message)
         else:
-            self._on_message(message)
+            self.notice(message)
 
     async def _listen(self) -> None:
         """Keep the stream open on which the server tells of changes, with back-off."""
