@@ -92,6 +92,9 @@ class HttpUpstream(Connection):
         try:
             async with asyncio.timeout(timeout):
                 self.peer = await (self._initialize() if self._era is Era.HANDSHAKE else self._discover())
+            self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
+            if self._era is Era.STATELESS:
+                await self._listened_to(0)
         except TimeoutError:
             await self.close()
             raise UpstreamUnavailable(
@@ -101,9 +104,6 @@ class HttpUpstream(Connection):
         except BaseException:
             await self.close()
             raise
-        self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
-        if self._era is Era.STATELESS:
-            await self._listened_to(0)
         return self.peer
 
     async def _initialize(self) -> Peer:
