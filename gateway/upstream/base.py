@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import Any, Final
@@ -14,9 +16,12 @@ from gateway.protocol import Era
 from gateway.upstream.call import CallSite, PendingCall, Reply, Withdraw
 from gateway.upstream.peer import Peer, stateless_meta
 
+log = logging.getLogger("toolyard.upstream")
+
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes one message of a server may have."""
 WATCH_TIMEOUT: Final = 30.0
+ACKNOWLEDGED_WITHIN: Final = 2.0
 FOR_EVER: Final = 1e8
 """Seconds of a request that lasts as long as its connection."""
 
@@ -39,6 +44,9 @@ class Connection(ABC):
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
         self._watched: set[str] = set()
+        self._listening: asyncio.Task[None] | None = None
+        self._acknowledged = 0
+        self._acknowledgement = asyncio.Event()
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -75,6 +83,7 @@ class Connection(ABC):
         if self.peer.era is Era.STATELESS:
             self._watched.add(uri)
             self._listen_again()
+            await self._listened_to(self._next_id)
             return
         reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
         if reply.result is None:
@@ -91,6 +100,33 @@ class Connection(ABC):
             self._listen_again()
             return
         await self.request("resources/unsubscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
+
+    async def _listened_to(self, after: int) -> None:
+        """Wait until the server has acknowledged that we listen, with an id above this one.
+
+        Nothing is replayed (2026-07-28, Subscriptions): what changes before that is not told of.
+        A server that offers no such stream is not waited for.
+        """
+        assert self._listening is not None
+        self._listening.add_done_callback(lambda _: self._acknowledgement.set())
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
+                while self._acknowledged <= after and not self._listening.done():
+                    self._acknowledgement.clear()
+                    await self._acknowledgement.wait()
+        except TimeoutError:
+            log.info("server '%s' has not acknowledged what is listened to", self.server)
+
+    def notice(self, message: Shallow) -> None:
+        """Take a notification that belongs to no call."""
+        if jsonrpc.text(message.get("method")) == "notifications/subscriptions/acknowledged":
+            params = jsonrpc.object_of(message.get("params")) or {}
+            meta = jsonrpc.object_of(params.get("_meta")) or {}
+            ident = jsonrpc.number_of(meta.get(protocol.META_SUBSCRIPTION_ID))
+            self._acknowledged = max(self._acknowledged, ident or 0)
+            self._acknowledgement.set()
+            return
+        self._on_message(message)
 
     def _listen_again(self) -> None:  # noqa: B027 - only stateless servers are listened to like this
         """What a stateless server is to tell of has changed."""

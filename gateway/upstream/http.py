@@ -66,7 +66,6 @@ class HttpUpstream(Connection):
         self._era = era
         self._pool = pool
         self._session: str | None = None
-        self._listening: asyncio.Task[None] | None = None
         self._listen_call: PendingCall | None = None
         self._changed = False
         self._aside: set[asyncio.Task[None]] = set()
@@ -93,6 +92,9 @@ class HttpUpstream(Connection):
         try:
             async with asyncio.timeout(timeout):
                 self.peer = await (self._initialize() if self._era is Era.HANDSHAKE else self._discover())
+            self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
+            if self._era is Era.STATELESS:
+                await self._listened_to(0)
         except TimeoutError:
             await self.close()
             raise UpstreamUnavailable(
@@ -102,7 +104,6 @@ class HttpUpstream(Connection):
         except BaseException:
             await self.close()
             raise
-        self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
         return self.peer
 
     async def _initialize(self) -> Peer:
@@ -271,7 +272,7 @@ class HttpUpstream(Connection):
         elif jsonrpc.text(message["method"]) == "notifications/cancelled":
             self.withdraw(message)
         else:
-            self._on_message(message)
+            self.notice(message)
 
     async def _listen(self) -> None:
         """Keep the stream open on which the server tells of changes, with back-off."""

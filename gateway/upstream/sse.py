@@ -129,7 +129,7 @@ class SseUpstream(Connection):
         elif method == "notifications/message" and len(self._pending) == 1:
             next(iter(self._pending.values())).notify(message)
         else:
-            self._on_message(message)
+            self.notice(message)
 
     def abort(self) -> None:
         """Drop the GET stream."""

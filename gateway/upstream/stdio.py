@@ -79,7 +79,6 @@ class StdioConnection(Connection):
         self._writable.set()
         self._closing = False
         self._end_reason = ""
-        self._listening: asyncio.Task[None] | None = None
         self._listen_change = asyncio.Event()
         self._last_words = ""
         self.garbage = 0
@@ -120,6 +119,7 @@ class StdioConnection(Connection):
                 self.peer = await self._handshake(timeout)
             if self.peer.era is Era.STATELESS:
                 self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
+                await self._listened_to(0)
             return self.peer
         except TimeoutError:
             await self._close_for_sure()
@@ -178,9 +178,8 @@ class StdioConnection(Connection):
             if not self._listen_change.is_set():
                 return  # the server ended it: it has nothing to tell, or it is gone
 
-    def _listen_again(self) -> bool:
+    def _listen_again(self) -> None:
         self._listen_change.set()
-        return self._listening is not None and not self._listening.done()
 
     def _callers(self) -> list[PendingCall]:
         """The calls in flight that some client made."""

@@ -38,6 +38,7 @@ class FaultServer:
     def __init__(self, log: Path | None) -> None:
         self._log = log
         self.deaf = False
+        self.output = asyncio.Lock()
         self.note(f"start {os.getpid()}")
 
     def note(self, line: str) -> None:
@@ -144,12 +145,13 @@ async def _answer_line(server: FaultServer, message: dict[str, Any]) -> None:
     if response is None:
         return
     data = json.dumps(response).encode() + b"\n"
-    if mode == "slow":
-        half = len(data) // 2
-        _write(data[:half])
-        await asyncio.sleep(float(arguments.get("seconds", 1)))
-        data = data[half:]
-    _write(data)
+    async with server.output:  # an answer in two halves must not have another one in between
+        if mode == "slow":
+            half = len(data) // 2
+            _write(data[:half])
+            await asyncio.sleep(float(arguments.get("seconds", 1)))
+            data = data[half:]
+        _write(data)
     if mode == "last-words":
         os._exit(5)
 
