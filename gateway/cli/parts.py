@@ -27,6 +27,7 @@ VERBS: Final = {
     "convert": Part("servers.cli", "convert"),
     "host": Part("servers.cli", "convert"),
     "warm": Part("servers.cli", "convert"),
+    "document": Part("servers.cli", "convert"),
     "sandbox": Part("servers.cli", "convert"),
     "infer": Part("inference.cli", "inference", group=True),
 }
