@@ -52,8 +52,12 @@ def test_the_export_agrees_with_the_model_and_torch_was_never_imported_here(
     assert facts["cosine"] >= 0.9999
     assert facts["int8_cosine"] >= 0.98
     child = "import sys; from pathlib import Path; from registry.embed import prepare; "
-    child += "prepare.prepare(Path(sys.argv[1])); print({'torch', 'sentence_transformers'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", child, str(cache)], capture_output=True, text=True, timeout=60)
+    child += (
+        "prepare.prepare(Path(sys.argv[1])); print({'torch', 'sentence_transformers'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", child, str(cache)], capture_output=True, text=True, timeout=60
+    )
     assert ran.stdout.strip() == "set()", ran.stderr
     assert not list(cache.glob(".export-*"))
     assert encoder.dimension == 384
