@@ -86,7 +86,7 @@ class Connector:
                     connection = await self._open(self._sse, timeout, on_message, on_lost)
                 except UpstreamUnavailable:
                     raise
-                except Exception:
+                except UpstreamError:
                     raise error from None
                 self._legacy_sse = True
                 return connection
