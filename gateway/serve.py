@@ -28,11 +28,12 @@ from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
 from gateway.config.watch import changes
 from gateway.endpoint.http import HttpEndpoint
-from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello
+from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello, refuse_all
 from gateway.errors import ConfigError, GatewayError, RpcError, StateError
 from gateway.paths import StateDir
-from gateway.policy.guard import LOOPBACK, Guard
+from gateway.policy.guard import LOOPBACK, Guard, refuse
 from gateway.policy.token import load_token
+from gateway.toolsets.book import Toolsets
 from gateway.version import __version__
 from registry.errors import RegistryError
 from registry.model import ServerSpec, Transport
@@ -237,6 +238,8 @@ async def _run(
             cache_writer=lambda data: write_private(state.cache, data),
             trust_config=configuration.named,
             log_dir=state.logs,
+            search_dir=state.search,
+            toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)
@@ -244,7 +247,8 @@ async def _run(
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)
         )
-        servers = [HttpServer.of(Guard(Front(endpoint), token, hosts, settings.allowed_origins))]
+        front = Front(endpoint, gateway.toolsets)
+        servers = [HttpServer.of(Guard(front, token, hosts, settings.allowed_origins))]
         sockets = [sock]
         if hasattr(socket, "AF_UNIX"):
             control = ControlApi(
@@ -255,7 +259,7 @@ async def _run(
                 relays=lambda: len(relays),
                 stop=stop.set,
             )
-            servers.append(HttpServer.of(control.app(endpoint)))
+            servers.append(HttpServer.of(control.app(front)))
             sockets.append(listen_unix(state.control_socket))
         await gateway.start(specs, None if specs else starter())
         for server, listener in zip(servers, sockets, strict=True):
@@ -319,10 +323,11 @@ async def _end_when_idle(seconds: float, stop: asyncio.Event, relays: Relays, en
 
 
 class Front:
-    """The outermost application: liveness, the endpoint, nothing else."""
+    """The outermost application: liveness, the endpoint and those of toolsets, nothing else."""
 
-    def __init__(self, endpoint: HttpEndpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint, toolsets: Toolsets) -> None:
         self._endpoint = endpoint
+        self._toolsets = toolsets
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Route one request by its path."""
@@ -330,10 +335,26 @@ class Front:
         if path in ("/mcp", "/mcp/"):
             await self._endpoint(scope, receive, send)
             return
+        if path.startswith("/mcp/"):
+            await self._toolset(path[5:].rstrip("/"), scope, receive, send)
+            return
         status, body = (200, b'{"status":"alive"}') if path == "/healthz" else (404, b'{"error":"not found"}')
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _toolset(self, name: str, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request to a toolset's endpoint; it keeps an idle gateway alive like any other."""
+        plain = self._endpoint
+        plain.active += 1
+        try:
+            endpoint = await self._toolsets.endpoint(name)
+            await endpoint(scope, receive, send)
+        except RpcError as error:
+            await refuse(send, error.status, error.message, error.hint or "")
+        finally:
+            plain.active -= 1
+            plain.served += 1
 
 
 class Relays:
@@ -369,6 +390,9 @@ class Relays:
         self._tasks.add(task)
         try:
             hello = await read_hello(reader)
+            if (toolset := hello.get("toolset")) is not None:
+                await self._serve_toolset(str(toolset), hello.get("served"), reader, writer)
+                return
             served = hello.get("served")
             client = StreamClient(self._gateway.dispatcher, self._gateway.notices, reader, writer)
             await client.serve(stale_lists=served is not None and served != self._gateway.catalog.etag)
@@ -379,6 +403,24 @@ class Relays:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def _serve_toolset(
+        self, name: str, served: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve a client of one toolset. It is cut off when that is removed, and told so when it is back."""
+        try:
+            view = await self._gateway.toolsets.view(name)
+        except GatewayError as error:
+            await refuse_all(reader, writer, error)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        view.connections.add(task)
+        try:
+            client = StreamClient(view.dispatcher, view.notices, reader, writer)
+            await client.serve(stale_lists=served is not None and served != view.catalog.etag)
+        finally:
+            view.connections.discard(task)
 
     async def close(self) -> None:
         """End every relay's connection."""
@@ -433,8 +475,12 @@ async def _standalone(options: ServeOptions) -> None:
         async with anyio.create_task_group() as tasks, _signals(stop):
             gateway = Gateway(settings, store, tasks, trust_config=configuration.named)
             await gateway.start(specs, None if specs else starter())
+            dispatcher, notices = gateway.dispatcher, gateway.notices
+            if options.toolset is not None:
+                view = await gateway.toolsets.view(options.toolset)
+                dispatcher, notices = view.dispatcher, view.notices
             reader, writer = await _standard_streams()
-            client = StreamClient(gateway.dispatcher, gateway.notices, reader, writer)
+            client = StreamClient(dispatcher, notices, reader, writer)
             serving = asyncio.create_task(client.serve())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
