@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -16,10 +16,8 @@ from gateway.errors import RpcError
 from gateway.toolsets import finding
 from gateway.toolsets.book import Listed
 from gateway.toolsets.project import Projection
+from gateway.toolsets.rows import answered, shown
 from registry.toolsets import Toolset, read
-
-if TYPE_CHECKING:
-    from registry.search.engine import Found
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -117,20 +115,6 @@ class ToolsetRoutes:
         waiting = self._toolsets.approvals.decide(request.path_params["id"], allowed)
         entry = waiting.call.entry
         return _json({"id": waiting.ident, "allowed": allowed, "tool": entry.exposed, "server": entry.server})
-
-
-def shown(row: dict[str, Any], toolset: Toolset, projection: Projection) -> dict[str, Any]:
-    """One toolset in full."""
-    tools = [
-        {"name": name, "server": entry.server, "original": entry.original}
-        for name, entry in projection.tools.items()
-    ]
-    return {**row, "definition": toolset.fields(), "tool_names": tools}
-
-
-def answered(found: Found, projection: Projection) -> dict[str, Any]:
-    """The answer to a search, for the command line."""
-    return {**finding.answer(found, projection)[1], "clauses": list(found.clauses), "pending": found.pending}
 
 
 def _json(value: Any) -> Response:

@@ -57,6 +57,9 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
+  search     find those that can do something
+  approve-call  allow a call that a client's model wants to make, or deny it
+  registry toolset  named selections of them, each an endpoint of its own
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -128,8 +131,11 @@ def print_version() -> None:
 
 def _add_verbs() -> None:
     from gateway.cli import connect, doctor, importing, logs, run, servers, status, switching, tools
+    from gateway.cli import approving, searching, toolsets  # isort: skip
 
     for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
+        module.add_to(app)
+    for module in (searching, approving, toolsets):
         module.add_to(app)
 
 

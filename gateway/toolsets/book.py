@@ -25,10 +25,11 @@ from gateway.finder import Finder
 from gateway.jsonrpc import Shallow
 from gateway.listings import StoreWork
 from gateway.policy.consent import Approvals
+from gateway.toolsets import rows
 from gateway.toolsets.dispatch import Services
-from gateway.toolsets.project import Projection, project
+from gateway.toolsets.project import Projection, project, server_tags
 from gateway.toolsets.trail import Trail
-from gateway.toolsets.view import View, Wants, Yard, tags_of
+from gateway.toolsets.view import View, Wants, Yard
 from registry.errors import BadToolset
 from registry.store import Store
 from registry.toolsets import Toolset, ToolsetRecords, pinned_hash
@@ -143,7 +144,7 @@ class Toolsets:
 
     async def project(self, toolset: Toolset) -> Projection:
         """Apply a toolset to the catalog as it is."""
-        tags = {server.name: tags_of(server) for server in self._yard.servers.values()}
+        tags = server_tags(self._yard.servers.values())
         catalog = self._yard.catalog
         return await anyio.to_thread.run_sync(partial(project, toolset, catalog, tags))
 
@@ -215,10 +216,10 @@ class Toolsets:
         look = partial(pinned_hash, self._store, entry.server, entry.original)
         return await self._stored(look) == entry.hash
 
-    def _keep_feedback(self, rows: list[tuple[str, str, str]]) -> None:
+    def _keep_feedback(self, pairs: list[tuple[str, str, str]]) -> None:
         from registry.tools import ToolRecords
 
-        ToolRecords(self._store).put_feedback(rows, now=time.time())
+        ToolRecords(self._store).put_feedback(pairs, now=time.time())
 
     async def keep_feedback(self) -> None:
         """Store the feedback that waits, in the background; called now and then."""
@@ -227,17 +228,9 @@ class Toolsets:
 
     def row(self, listed: Listed, projection: Projection) -> dict[str, Any]:
         """One toolset as the control socket shows it."""
-        return {
-            "name": listed.toolset.name,
-            "origin": listed.origin,
-            "tools": len(projection.tools),
-            "expose": listed.toolset.expose,
-            "mode": "search" if projection.searching else ("both" if projection.meta_tools else "all"),
-            "tokens": projection.tokens,
-            "consent": listed.toolset.consent,
-            "clients": len(view.sessions) if (view := self._views.get(listed.toolset.name)) else 0,
-            "problems": list(projection.problems),
-        }
+        view = self._views.get(listed.toolset.name)
+        clients = len(view.sessions) if view is not None else 0
+        return rows.row(listed.toolset, listed.origin, projection, clients)
 
     async def close(self) -> None:
         """End every view's streams and calls, and store what waits."""

@@ -6,7 +6,7 @@ catalog or the toolset changes, and its pages are serialised once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,7 +18,7 @@ from gateway.catalog import Catalog, Entry
 from gateway.catalog.names import clean
 from gateway.catalog.pages import PAGE_SIZE, Listing
 from gateway.toolsets import meta
-from registry.model import ItemKind
+from registry.model import ItemKind, Server
 from registry.toolsets import RESERVED, Toolset, names_tool, selector
 
 BYTES_PER_TOKEN: Final = 4
@@ -108,6 +108,16 @@ def _chosen(
             if has:
                 tags[entry.server, entry.original] = has
     return chosen, tags
+
+
+def server_tags(servers: Iterable[Server]) -> dict[str, frozenset[str]]:
+    """The list ``tags`` in each server's entry, by the server's name."""
+    found: dict[str, frozenset[str]] = {}
+    for server in servers:
+        tags = server.spec.extra.get("tags")
+        if isinstance(tags, list):
+            found[server.name] = frozenset(tag for tag in tags if isinstance(tag, str))
+    return found
 
 
 def tags_of(definition: bytes) -> frozenset[str]:

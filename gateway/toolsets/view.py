@@ -22,7 +22,7 @@ from gateway.listings import cached_lists
 from gateway.toolsets import meta
 from gateway.toolsets.dispatch import Services, ViewDispatcher
 from gateway.toolsets.finding import Scopes
-from gateway.toolsets.project import Projection, project
+from gateway.toolsets.project import Projection, project, server_tags
 from gateway.upstream.supervisor import Upstream
 from registry.model import Server, ServerCatalog
 from registry.toolsets import Toolset
@@ -159,7 +159,7 @@ class View:
         async with self._turn:
             while not self._current(old := self._projection):
                 source, toolset = self._yard.catalog, self.toolset
-                tags = {server.name: tags_of(server) for server in self._yard.servers.values()}
+                tags = server_tags(self._yard.servers.values())
                 new = await anyio.to_thread.run_sync(partial(project, toolset, source, tags, self._page_size))
                 self._projection, self._scopes = new, Scopes(new)
                 for problem in set(new.problems) - set(old.problems if old is not None else ()):
@@ -203,9 +203,3 @@ class View:
         self.notices.close()
         self.sessions.close()
         await self.dispatcher.parking.close()
-
-
-def tags_of(server: Server) -> frozenset[str]:
-    """The tags in a server's entry."""
-    tags = server.spec.extra.get("tags")
-    return frozenset(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else frozenset()
