@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -70,9 +70,15 @@ class Toolset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     def fields(self) -> dict[str, Any]:
         """What differs from the defaults, as `read` takes it."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
+        fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         fields.pop("name")
         return fields
+
+
+_FIELDS: Final = (
+    f"Its fields are {', '.join(f for f in Toolset.__struct_fields__ if f != 'name')}; expose is "
+    f"{', '.join(get_args(Expose))}; consent is {', '.join(get_args(Consent))}."
+)
 
 
 def read(name: str, fields: Mapping[str, Any]) -> Toolset:
@@ -87,8 +93,7 @@ def read(name: str, fields: Mapping[str, Any]) -> Toolset:
     try:
         toolset = msgspec.convert({**fields, "name": name}, Toolset)
     except msgspec.ValidationError as error:
-        known = ", ".join(field for field in Toolset.__struct_fields__ if field != "name")
-        raise BadToolset(f"Toolset '{name}' cannot be used: {error}.", f"Its fields are {known}.") from None
+        raise BadToolset(f"Toolset '{name}' cannot be used: {error}.", _FIELDS) from None
     new = list(toolset.rename.values())
     for given in new:
         if not _TOOL_NAME.fullmatch(given) or given in RESERVED:

@@ -74,7 +74,7 @@ def _show(found: dict[str, Any]) -> None:
         rows = [(f"{t['score']:.2f}", t["name"], render.first_line(t["description"])) for t in found["tools"]]
         render.table(("score", "tool", "does"), rows, right=("score",))
     if found["mode"] == "lexical":
-        render.note("Searched by words alone; `toolyard doctor` says what search by meaning needs.")
+        render.note("Searched by words alone: search by meaning is not ready, or not installed.")
 
 
 def _stored(state: Path | None, request: str, limit: int, toolset: str | None) -> dict[str, Any]:
