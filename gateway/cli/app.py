@@ -58,8 +58,10 @@ The tools
   tools      list them under the names that clients see
   call       call one
   search     find those that can do something
-  approve-call  allow a call that a client's model wants to make, or deny it
-  registry toolset  named selections of them, each an endpoint of its own
+  approve-call
+             allow a call that a client's model wants to make, or deny it
+  registry toolset
+             named selections of them, each an endpoint of its own
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -131,11 +133,11 @@ def print_version() -> None:
 
 def _add_verbs() -> None:
     from gateway.cli import connect, doctor, importing, logs, run, servers, status, switching, tools
-    from gateway.cli import approving, searching, toolsets  # isort: skip
+    from gateway.cli import approving, searching  # isort: skip
 
     for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
         module.add_to(app)
-    for module in (searching, approving, toolsets):
+    for module in (searching, approving):
         module.add_to(app)
 
 
@@ -145,6 +147,10 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in parts.VERBS:
             return parts.run(arguments)
         _add_verbs()
+        if arguments and arguments[0] == "registry":
+            from gateway.cli import toolsets  # its verbs import more than the others
+
+            toolsets.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")
         finally:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from gateway import jsonrpc
 from gateway.admin.client import NotRunning
 from gateway.admin.toolset_client import ToolsetClient
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, verb
-from gateway.cli.stored import Stored
+from gateway.cli.toolset_store import Stored
 from gateway.cli.waiting import Waiting
 from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
@@ -90,7 +91,8 @@ def _stored(state: Path | None, request: str, limit: int, toolset: str | None) -
         projection = offline.project(state, Toolset(name="all", expose="all"))
     with Store.open(StateDir.at(state).database, readonly=True) as store, Waiting("searching"):
         service = _service(store, state)
-        return answered(service.find(request, limit, Scopes(projection).of(Filters())), projection)
+        found = service.find(request, limit, Scopes(projection).of(Filters()))
+        return dict(jsonrpc.value(jsonrpc.encode(answered(found, projection))))
 
 
 def _service(store: Store, state: Path | None) -> SearchService:

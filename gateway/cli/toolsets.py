@@ -13,7 +13,7 @@ from gateway.admin.toolset_client import ToolsetClient
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, unknown, verb
-from gateway.cli.stored import Stored
+from gateway.cli.toolset_store import Stored
 from gateway.errors import GatewayError, NotFound
 from gateway.paths import StateDir
 

@@ -190,7 +190,7 @@ def _locate(text: str, error: msgspec.ValidationError) -> tuple[int, msgspec.Val
 
 def _split(error: msgspec.ValidationError) -> tuple[str, list[str]]:
     """msgspec's sentence, and the keys of the path `$.a.b[0]` it ends with."""
-    fault, _, where = str(error).partition(" - at `")
+    fault, _, where = str(error).replace("[...]", "").partition(" - at `")
     keys = [re.sub(r"\[.*\]$", "", key) for key in where.removesuffix("`").split(".")[1:]]
     return fault[:1].lower() + fault[1:], keys
 

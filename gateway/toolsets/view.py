@@ -164,9 +164,10 @@ class View:
                 self._projection, self._scopes = new, Scopes(new)
                 for problem in set(new.problems) - set(old.problems if old is not None else ()):
                     log.warning("toolset '%s': %s", toolset.name, problem)
-                if kinds := changed(old.catalog if old is not None else None, new.catalog):
-                    if old is not None:
-                        self.notices.lists_changed(kinds)
+                kinds = changed(old.catalog, new.catalog) if old is not None else set()
+                if kinds:
+                    self.notices.lists_changed(kinds)
+                if kinds or old is None:
                     await self._cache()
 
     def _current(self, projection: Projection | None) -> bool:
