@@ -134,7 +134,10 @@ def tags_of(definition: bytes) -> frozenset[str]:
 
 
 def _named(toolset: Toolset, chosen: list[Entry]) -> tuple[dict[str, Entry], list[str]]:
-    """The chosen tools by the name they get here, sorted; a new name that is taken is not given."""
+    """The chosen tools by the name they get here, sorted; a new name that is taken is not given.
+
+    Every tool keeps its place: no two ever get one name.
+    """
     problems: list[str] = []
     taken = {entry.exposed for entry in chosen}
     shown: dict[str, Entry] = {}
@@ -149,6 +152,8 @@ def _named(toolset: Toolset, chosen: list[Entry]) -> tuple[dict[str, Entry], lis
         if name != entry.exposed and name in taken:
             problems.append(f"{entry.exposed} is not renamed to {name}: another tool has that name.")
             name = _free_of_meta(entry)
+        if name in shown:  # a meta tool's namesake may be moved onto another tool's name
+            name = f"{name[:55]}_{entry.hash[:8]}"
         taken.add(name)
         text = toolset.describe.get(f"{entry.server}/{entry.original}") or toolset.describe.get(entry.exposed)
         shown[name] = _rewritten(entry, name, text)
