@@ -32,7 +32,7 @@ def status(state: Path | None) -> dict[str, Any]:
         for c in merged.conflicts
     ]
     problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
-    rows = [{**known.row(server), "withheld": withheld_of(merged, server.name)} for server in known.servers]
+    rows = [known.row(server, merged) for server in known.servers]
     names = [server.name for server in known.servers]
     return {
         "gateway": None,
@@ -127,7 +127,7 @@ class _Known:
         spec = next((server.spec for server in self.servers if server.name == name), None)
         return policy_of(spec, self._pins)
 
-    def row(self, server: Server) -> dict[str, Any]:
+    def row(self, server: Server, merged: Any) -> dict[str, Any]:
         catalog = self.catalogs.get(server.name)
         state, error, hint = self._state(server)
         return {
@@ -148,6 +148,7 @@ class _Known:
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,
             "pins": str(self.book.policy(server.name)),
+            "withheld": withheld_of(merged, server.name),
         }
 
     def _state(self, server: Server) -> tuple[str, str | None, str | None]:
@@ -181,7 +182,7 @@ class _Known:
     def detail(self, server: Server) -> dict[str, Any]:
         spec, catalog = server.spec, self.catalogs.get(server.name)
         return {
-            **self.row(server),
+            **self.row(server, self.merged()),
             "spec": {
                 "command": spec.command,
                 "args": list(spec.args),
