@@ -224,6 +224,20 @@ async def test_a_call_that_followed_a_search_and_succeeded_is_kept_redacted(tmp_
         assert kept == [("read the book of <address> aloud", "books", "read_book")]
 
 
+async def test_calls_through_call_tool_are_counted_like_any_other(tmp_path: Path) -> None:
+    async with library(tmp_path, {"all": OPEN}) as (running, _):
+        visitor = await Visitor(running, "all").enter()
+        await visitor.through("books__lend_book", {"id": 1})
+        await visitor.through("books__fail")
+        await visitor.through("books__lend_book", {"id": "wrong"})  # never reached the server
+        await running.gateway.calls.flush()
+        counted = ToolRecords(running.gateway.store).statistics()
+        assert {key: (n.calls, n.successes) for key, n in counted.items()} == {
+            ("books", "lend_book"): (1, 1),
+            ("books", "fail"): (1, 0),
+        }
+
+
 async def test_nothing_is_kept_where_feedback_is_switched_off(tmp_path: Path) -> None:
     from gateway.config.settings import SearchSettings
 
