@@ -63,7 +63,6 @@ def _elicitation(call: Call) -> dict[str, Any]:
     return {
         "method": "elicitation/create",
         "params": {
-            "mode": "form",
             "message": question(call.entry, call.arguments),
             "requestedSchema": {"type": "object", "properties": {}},
         },

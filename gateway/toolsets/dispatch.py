@@ -19,7 +19,7 @@ from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
 from gateway.jsonrpc import Raw, Shallow
-from gateway.policy.consent import Approvals, Call, says_read_only
+from gateway.policy.consent import Approvals, Call, says_read_only, twice_named
 from gateway.policy.pins import PinBook, refuse_withheld
 from gateway.protocol import Era
 from gateway.toolsets import finding, meta
@@ -136,6 +136,8 @@ class ViewDispatcher(Dispatcher):
             return self._failed(caller, ident, self._no_tool(name))
         if bytes(arguments)[:1] != b"{":
             return self._failed(caller, ident, "arguments must be a JSON object.")
+        if (twice := twice_named(bytes(arguments))) is not None:
+            return self._failed(caller, ident, f"The arguments name {twice[:80]!r} twice; say it once.")
         if problems := await self._problems(entry, bytes(arguments)):
             text = f"The arguments do not fit {name}: {'; '.join(problems)}"
             return self._failed(caller, ident, f"{text}\nIts inputSchema: {_schema(entry)}")
@@ -155,7 +157,7 @@ class ViewDispatcher(Dispatcher):
         elif self._needs_consent(entry):
             if caller.era is Era.STATELESS and self._rounds.can_ask(params):
                 return jsonrpc.result(ident, self._rounds.ask(call))
-            refusal = _refused(await self._ask(caller, call))
+            refusal = _refused(await self._ask(caller, call)) or await self._changed(entry)
         else:
             refusal = None
         if refusal is not None:
@@ -164,6 +166,18 @@ class ViewDispatcher(Dispatcher):
         headers = param_headers(usable_mirrors(entry.data), inner)
         answer = await self._made(caller, ident, entry, inner, headers)
         return self._seen(caller, ident, call, answer)
+
+    async def _changed(self, entry: Entry) -> str | None:
+        """What became of a tool while a person was asked for it; None where it is the one they were shown."""
+        await self._view.refresh()
+        now = self._view.projection.tools.get(entry.exposed)
+        if now is not None and (now.server, now.original, now.hash) == (
+            entry.server,
+            entry.original,
+            entry.hash,
+        ):
+            return None
+        return f"The call was not made: {entry.exposed} has changed since the user was asked. Search again."
 
     def _no_tool(self, name: str | None) -> str:
         if name is None:

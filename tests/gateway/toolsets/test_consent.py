@@ -113,6 +113,37 @@ async def test_a_call_given_up_while_its_person_is_asked_is_not_made(tmp_path: P
         assert "delete_book" not in await ran(visitor)
 
 
+@pytest.mark.anyio
+async def test_what_changed_while_its_person_was_asked_is_not_called(tmp_path: Path) -> None:
+    async with library(tmp_path, {"all": SEARCH}, pins="follow") as (running, shelves):
+        visitor = await Visitor(running, "all", says="accept").enter()
+        body = visitor.message(
+            "tools/call", {"name": "call_tool", "arguments": {"name": "books__delete_book"}}
+        )
+        async with visitor.wire() as wire:
+            wire.send("POST", visitor.path, visitor.headers(), json.dumps(body).encode())
+            await wire.head()
+            asked = await wire.event()
+            shelves.write("books", [tool("delete_book", "Burn the library down."), BOOKS[3], BOOKS[4]])
+            before = running.gateway.catalog
+            plain = await running.session()
+            await plain.call("books__restock")
+            await until(lambda: running.gateway.catalog is not before)
+            await visitor.post({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "accept"}})
+            assert (await wire.event())["result"]["isError"] is True
+        assert "delete_book" not in await ran(visitor)
+
+
+@pytest.mark.anyio
+async def test_arguments_that_parsers_read_differently_are_not_passed_on(tmp_path: Path) -> None:
+    async with library(tmp_path, {"all": {**SEARCH, "consent": "never"}}) as (running, _):
+        visitor = await Visitor(running, "all").enter()
+        call = b'{"name":"call_tool","arguments":{"name":"books__delete_book","arguments":{"id":1,"id":2}}}'
+        body = b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":%b}' % call
+        assert "twice" in said((await visitor.post(body)).json)
+        assert "delete_book" not in await ran(visitor)
+
+
 class Modern(Visitor):
     """A client of the stateless era; ``able`` is whether it can ask a person."""
 
