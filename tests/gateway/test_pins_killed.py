@@ -94,6 +94,8 @@ def test_killed_at_any_moment_nothing_that_was_approved_is_lost(tmp_path: Path) 
             assert offered in (version(synced), version(synced + 1))
             if approved >= 0:
                 assert pins in (version(approved), version(synced))
+                # The last approval may have been kept without being said.
+                approved = synced if pins == version(synced) else approved
             # An index made of this store is sound, whatever became of the one that was killed.
             search = SearchService(store, tmp_path / "search", model=None)
             search.open()

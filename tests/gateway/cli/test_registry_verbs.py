@@ -127,6 +127,15 @@ def test_approvals_travel_in_a_file_and_nothing_else_does(changing: Place, tmp_p
     assert f"{file}:1" in refused.stderr
 
 
+def test_verbs_that_write_the_store_themselves_leave_a_running_gateway_alone(changing: Place) -> None:
+    file = changing.root / "none.jsonl"
+    file.write_text("")
+    for arguments in (("import-tools", str(file)), ("reindex",)):
+        refused = changing.run("registry", *arguments)
+        assert refused.returncode == 1
+        assert "is running on this state directory" in refused.stderr
+
+
 def test_check_finds_nothing_wrong_and_the_verbs_read_without_a_gateway(place: Place) -> None:
     file = offers(place, tool("read"))
     process = place.serve()
