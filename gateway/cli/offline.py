@@ -22,6 +22,7 @@ from registry.model import Approval, Origin, Server, ServerCatalog, Transport
 
 def status(state: Path | None) -> dict[str, Any]:
     """What ``GET /status`` showed last; ``gateway`` is None."""
+    from gateway.cli.toolset_store import Stored
     from gateway.policy.standing import standing
 
     known = _Known.read(state)
@@ -35,6 +36,8 @@ def status(state: Path | None) -> dict[str, Any]:
     names = [server.name for server in known.servers]
     return {
         "gateway": None,
+        "approvals": [],
+        "toolsets": list(Stored.read(state).origins),
         "servers": rows,
         "conflicts": conflicts,
         "problems": problems,
