@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Session, Sessions
+from gateway.endpoint.sessions import Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.finder import Finder
 from gateway.interests import Interests
@@ -35,7 +35,7 @@ from gateway.policy.approval import approval_key
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
 from gateway.registering import Registrar
-from gateway.toolsets.book import Toolsets
+from gateway.toolsets.book import AllSessions, Toolsets
 from gateway.upstream.base import Connection
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
@@ -92,7 +92,7 @@ class Gateway:
         self.servers: dict[str, Server] = {}
         self.sessions = Sessions(store.key("session"))
         self._upstreams: dict[str, Upstream] = {}
-        self._interests = Interests(self, _AllSessions(self), tasks)
+        self._interests = Interests(self, AllSessions(self), tasks)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
         self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
@@ -439,14 +439,3 @@ class Gateway:
         await self.calls.flush()
         for server_log in self._logs.values():
             server_log.flush()
-
-
-class _AllSessions:
-    """The sessions of the plain endpoint and of every toolset's."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def __iter__(self) -> Iterator[Session]:
-        yield from self._gateway.sessions
-        yield from self._gateway.toolsets.sessions()

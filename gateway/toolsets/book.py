@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.abc
@@ -19,7 +19,7 @@ from gateway import protocol
 from gateway.catalog import ValidatorCache
 from gateway.config.settings import Settings
 from gateway.endpoint.http import HttpEndpoint
-from gateway.endpoint.sessions import Session
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import NotFound, RpcError
 from gateway.finder import Finder
 from gateway.jsonrpc import Shallow
@@ -234,3 +234,21 @@ class Toolsets:
         for view in list(self._views.values()):
             await view.close()
         await self.keep_feedback()
+
+
+class Hosting(Protocol):
+    """A gateway: its plain endpoint's sessions, and its toolsets."""
+
+    sessions: Sessions
+    toolsets: Toolsets
+
+
+class AllSessions:
+    """The sessions of the plain endpoint and of every toolset's."""
+
+    def __init__(self, gateway: Hosting) -> None:
+        self._gateway = gateway
+
+    def __iter__(self) -> Iterator[Session]:
+        yield from self._gateway.sessions
+        yield from self._gateway.toolsets.sessions()
