@@ -18,6 +18,7 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.bridge.tasks import Tasks
 from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
@@ -38,6 +39,7 @@ from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
+from registry.tasks import TaskRecords
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
@@ -94,7 +96,9 @@ class Gateway:
             self.notices.lists_changed,
             cache_writer,
         )
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
+        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self.notices.task_changed)
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"), self.tasks)
+        self.notices.tasks = self.dispatcher.tasks
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -167,6 +171,7 @@ class Gateway:
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
+        await self.tasks.start()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
 
     async def _keep_watch(self) -> None:
@@ -371,6 +376,7 @@ class Gateway:
         """End every stream and every server, within seconds."""
         self.notices.close()
         self.sessions.close()
+        await self.tasks.close()
         await self.dispatcher.parking.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await self._lifeline.close()

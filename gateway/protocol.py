@@ -32,6 +32,7 @@ META_CLIENT_CAPABILITIES: Final = META_PREFIX + "clientCapabilities"
 META_LOG_LEVEL: Final = META_PREFIX + "logLevel"
 META_SERVER_INFO: Final = META_PREFIX + "serverInfo"
 META_SUBSCRIPTION_ID: Final = META_PREFIX + "subscriptionId"
+TASKS_EXTENSION: Final = META_PREFIX + "tasks"
 
 # JSON-RPC 2.0, section 5.1
 PARSE_ERROR: Final = -32700

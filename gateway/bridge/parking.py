@@ -24,6 +24,8 @@ from gateway.upstream.call import CallSite, Reply, Respond, Withdraw
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
 MAX_PARKED: Final = 1000
+SIBLINGS: Final = 0.02
+"""Seconds in which further questions of the same call may come, to be asked in one round."""
 
 Call = Coroutine[Any, Any, tuple[Connection, Reply]]
 
@@ -128,6 +130,12 @@ class Parking:
                 asked[1]({"result": response})
         return await self._outcome(parked)
 
+    def abandon(self, binding: str, handle: str, reason: str) -> None:
+        """Give up a parked call; a handle that is not good here is ignored."""
+        ident = self._sealer.open(binding, handle)
+        if ident is not None:
+            self._expire(ident, reason)
+
     async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
         site, task = parked.site, parked.task
         try:
@@ -135,7 +143,10 @@ class Parking:
                 if task.done():
                     return task.result()
                 if site.asked:
-                    return self._park(parked)
+                    await asyncio.wait({task}, timeout=SIBLINGS)
+                    if site.asked and not task.done():
+                        return self._park(parked)
+                    continue
                 site.changed.clear()
                 waiter = asyncio.create_task(site.changed.wait())
                 try:
@@ -166,11 +177,13 @@ class Parking:
             }
         )
 
-    def _expire(self, ident: str) -> None:
+    def _expire(self, ident: str, reason: str = "the client did not give the input in time") -> None:
         parked = self._parked.pop(ident, None)
         if parked is not None:
+            if parked.timer is not None:
+                parked.timer.cancel()
             parked.task.add_done_callback(_seen)
-            parked.site.cancel("the client did not give the input in time")
+            parked.site.cancel(reason)
 
     async def close(self) -> None:
         """Give up every parked call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -47,6 +48,12 @@ class Caller(CallSite):
     @property
     def client(self) -> object:
         return self.session if self.session is not None else self
+
+    @property
+    def owner(self) -> str:
+        """Who calls, as far as credentials tell: what is bound to one owner is refused to another."""
+        credential = self.headers.get(b"authorization", b"") if self.headers is not None else b""
+        return hashlib.sha256(credential).hexdigest()[:32] if credential else ""
 
     def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
         session, emit = self.session, self._emit

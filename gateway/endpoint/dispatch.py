@@ -14,9 +14,11 @@ from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.seal import Sealer
+from gateway.bridge.tasks import Tasks
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
+from gateway.endpoint.tasks import TaskMethods
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
@@ -92,12 +94,15 @@ class Dispatcher:
     :param key: seals what passes through clients' hands; at least 32 bytes.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes) -> None:
+    def __init__(
+        self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes, tasks: Tasks
+    ) -> None:
         self._board = board
         self._interests = interests
         self.sessions = sessions
         self.parking = Parking(key)
         self._states = Sealer("state", key)
+        self.tasks = TaskMethods(tasks, self, key)
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
             "ping": self._ping,
@@ -109,6 +114,9 @@ class Dispatcher:
             "logging/setLevel": self._set_level,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
+            "tasks/get": self.tasks.get,
+            "tasks/update": self.tasks.update,
+            "tasks/cancel": self.tasks.cancel,
             **{method: self._lister(method) for method in LIST_KINDS},
         }
 
@@ -218,6 +226,7 @@ class Dispatcher:
     # passed on
 
     async def _call_tool(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        params.pop("task", None)  # the experimental tasks of 2025-11-25, which are not offered
         return await self._named(caller, ident, params, ItemKind.TOOL, "tools/call")
 
     async def _get_prompt(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
@@ -240,6 +249,8 @@ class Dispatcher:
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
         headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
+        if kind is ItemKind.TOOL and caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
+            return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
         return await self._forward(caller, ident, entry.server, method, params, headers)
 
     def _only_server(self, kind: ItemKind) -> str | None:
@@ -252,6 +263,22 @@ class Dispatcher:
         near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
         hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
         return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+
+    # what tasks need of us
+
+    def upstream(self, name: str) -> Upstream | None:
+        """The server of that name."""
+        return self._board.upstreams.get(name)
+
+    async def attempt(
+        self, caller: Caller, ident: Raw, server: str, method: str, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a request on: the whole response. Raises GatewayError."""
+        return await self._forward(caller, ident, server, method, params, headers)
+
+    def abandon(self, server: str, method: str, params: Shallow, handle: str) -> None:
+        """Give up a call that is parked."""
+        self.parking.abandon(_binding(server, method, params), handle, "the client gave it up")
 
     async def _forward(
         self,
@@ -441,6 +468,8 @@ def capabilities(era: Era) -> dict[str, Any]:
     if era is Era.HANDSHAKE:
         offered["logging"] = {}
         offered["resources"]["subscribe"] = True
+    else:
+        offered["extensions"] = {protocol.TASKS_EXTENSION: {}}
     return offered
 
 

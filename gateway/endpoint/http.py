@@ -256,7 +256,7 @@ class HttpEndpoint:
         try:
             log_level = check_stateless(headers, version, method, message)
             if method == "subscriptions/listen":
-                await self._listen(ident, message, receive, send)
+                await self._listen(headers, ident, message, receive, send)
                 return
             caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level, headers)
             watch = DisconnectWatch(receive, caller)
@@ -279,9 +279,12 @@ class HttpEndpoint:
         finally:
             await stream.close()
 
-    async def _listen(self, ident: Raw, message: Shallow, receive: Receive, send: Send) -> None:
+    async def _listen(
+        self, headers: dict[bytes, bytes], ident: Raw, message: Shallow, receive: Receive, send: Send
+    ) -> None:
         outbox = Outbox()
-        async with self._notices.listening(outbox, ident, Filter.parse(message)):
+        caller = Caller(Era.STATELESS, None, None, None, headers)
+        async with self._notices.listening(outbox, ident, Filter.parse(message), caller):
             await self._stream(outbox, receive, send)
             if outbox.closed:
                 last = b'{"resultType":"complete","_meta":{"%b":%b}}' % (

@@ -225,7 +225,8 @@ class StreamClient:
         site = self._stateless[bytes(ident)] = _ListenSite(outbox)
         self._slots.release()  # a subscription lasts; it must not use up a place
         try:
-            async with self._notices.listening(outbox, ident, Filter.parse(message)):
+            caller = Caller(Era.STATELESS, None, None, None)
+            async with self._notices.listening(outbox, ident, Filter.parse(message), caller):
                 await self._pump(outbox)
         finally:
             del self._stateless[bytes(ident)]

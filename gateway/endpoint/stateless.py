@@ -12,7 +12,12 @@ from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
 from gateway.upstream.mirror import header_text
 
-_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 
 
 def is_stateless(version: str, message: Shallow) -> bool:

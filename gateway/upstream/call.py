@@ -29,12 +29,13 @@ class Reply(NamedTuple):
 class CallSite:
     """The caller's end of one request: takes what the server sends meanwhile, and can give up."""
 
-    __slots__ = ("_cancelled", "_onward", "_pending")
+    __slots__ = ("_allowed", "_cancelled", "_onward", "_pending")
 
     def __init__(self) -> None:
         self._pending: PendingCall | None = None
         self._onward: CallSite | None = None
         self._cancelled: str | None = None
+        self._allowed: float | None = None
 
     @property
     def client(self) -> object:
@@ -57,12 +58,24 @@ class CallSite:
         self._pending = pending
         if self._cancelled is not None:
             pending.fail(CallCancelled(self._cancelled))
+        if self._allowed is not None:
+            pending.allow(self._allowed)
 
     def forward_cancel(self, site: CallSite) -> None:
         """Giving this call up gives up the call at ``site``, which is made on its behalf."""
         self._onward = site
         if self._cancelled is not None:
             site.cancel(self._cancelled)
+        if self._allowed is not None:
+            site.allow(self._allowed)
+
+    def allow(self, seconds: float) -> None:
+        """Give the call so much time from now on, and each call made on its behalf."""
+        self._allowed = seconds
+        if self._onward is not None:
+            self._onward.allow(seconds)
+        if self._pending is not None:
+            self._pending.allow(seconds)
 
     def cancel(self, reason: str) -> None:
         """Give up: the wait ends with CallCancelled and the server is told."""
@@ -148,6 +161,13 @@ class PendingCall:
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(self._limit, self._expire)
         return withdraw
+
+    def allow(self, seconds: float) -> None:
+        """Wait for the answer for so long from now on, with or without progress."""
+        if not self.future.done():
+            self._timeout = seconds
+            self._limit = asyncio.get_running_loop().time() + seconds
+            self._extend()
 
     def _extend(self) -> None:
         loop = asyncio.get_running_loop()

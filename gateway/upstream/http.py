@@ -38,7 +38,12 @@ from gateway.upstream.peer import (
 
 log = logging.getLogger("toolyard.upstream")
 
-_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
