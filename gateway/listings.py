@@ -206,6 +206,9 @@ class Listings:
         known = upstream.problems if kinds is not None else []
         upstream.problems = list(dict.fromkeys([*known, *problems]))
         if old is not None and _same(old, new):
+            if kinds is not None:
+                # It has changed and changed back: the server's notice is passed on all the same.
+                self._on_changed(set(kinds))
             return
         self._catalogs[upstream.name] = new
         try:

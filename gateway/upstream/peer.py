@@ -30,6 +30,8 @@ class Peer:
     server_info: Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     capabilities: Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     instructions: str | None = None
+    versions: tuple[str, ...] = ()
+    """All that it supports, where it said so (``server/discover``)."""
 
     def offers(self, *path: str) -> bool:
         """Whether the capabilities hold this key, or a true value at the end of this path."""
@@ -122,6 +124,7 @@ def peer_from_discover(server: str, reply: Reply) -> Peer | None:
         server_info=info,
         capabilities=_object(fields.get("capabilities")),
         instructions=jsonrpc.text(fields.get("instructions")),
+        versions=tuple(version for version in versions if isinstance(version, str)),
     )
 
 

@@ -164,14 +164,15 @@ class Connector:
 
 
 async def _speaks_one_era(connection: Connection) -> bool:
-    """Whether a running handshake-era server certainly has no other era to offer.
+    """Whether a running server certainly has no other era to offer.
 
-    Asked for ``server/discover``, which every 2026-07-28 server implements, it says that it does not
-    know the method. Anything else is worth a process of its own to find out.
+    One of 2026-07-28 has said which versions it supports. One of the handshake era, asked for
+    ``server/discover``, which every 2026-07-28 server implements, says that it does not know the
+    method. Anything else is worth a process of its own to find out.
     """
     assert connection.peer is not None
     if connection.peer.era is Era.STATELESS:
-        return True
+        return not set(protocol.HANDSHAKE_VERSIONS) & set(connection.peer.versions)
     try:
         params: Shallow = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
         reply = await connection.request("server/discover", params, timeout=PROBE_TIMEOUT)
