@@ -62,16 +62,27 @@ class PostExchange(Exchange):
         "_chunks",
         "_events",
         "_inflate",
+        "_resume",
         "_size",
         "call",
         "complete",
         "connection",
         "headers",
+        "last_event_id",
         "on_message",
+        "retry_ms",
         "status",
     )
 
-    def __init__(self, call: PendingCall | None, on_message: Aside) -> None:
+    def __init__(
+        self,
+        call: PendingCall | None,
+        on_message: Aside,
+        resume: Callable[[PostExchange], bool] | None = None,
+    ) -> None:
+        self._resume = resume
+        self.last_event_id = b""
+        self.retry_ms: int | None = None
         self.call = call
         self.on_message = on_message
         self.status = 0
@@ -106,7 +117,21 @@ class PostExchange(Exchange):
             return
         self._chunks.append(chunk)
 
+    def start_after(self, broken: PostExchange) -> None:
+        """Take the place of a response whose stream ended early."""
+        self.last_event_id, self.retry_ms = broken.last_event_id, broken.retry_ms
+
+    def _resumed(self) -> bool:
+        """Whether the rest of a stream that has ended will be fetched."""
+        if self._events is None or self._resume is None or self.call is None or self.call.future.done():
+            return False
+        self.last_event_id = self._events.last_id or self.last_event_id
+        if self._events.retry_ms is not None:
+            self.retry_ms = self._events.retry_ms
+        return self._resume(self)
+
     def _abort(self, reason: UpstreamError) -> None:
+        self._resume = None
         self.abandon()
         self.lost(reason)
 
@@ -153,7 +178,8 @@ class PostExchange(Exchange):
         if call is None or call.future.done():
             return
         if self._events is not None:
-            call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
+            if not self._resumed():
+                call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
             return
         try:
             message = jsonrpc.parse(self.body())
@@ -181,7 +207,7 @@ class PostExchange(Exchange):
 
     def lost(self, reason: Exception) -> None:
         self.complete = True
-        if self.call is not None:
+        if self.call is not None and not self._resumed():
             self.call.fail(reason)
 
 

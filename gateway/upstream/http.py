@@ -34,6 +34,7 @@ from gateway.upstream.peer import (
     peer_from_discover,
     peer_from_initialize,
     stateless_meta,
+    supported_versions,
 )
 
 log = logging.getLogger("toolyard.upstream")
@@ -48,6 +49,8 @@ DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
 """Messages to a server that no caller waits for: how many at a time, and seconds for each."""
+RESUME_PAUSE: Final = (0.1, 60.0)
+"""Shortest and longest pause, in seconds, before we come back for the rest of a response."""
 LISTEN_RETRY: Final = (1.0, 60.0)
 """Shortest and longest pause before a dropped notification stream is opened again."""
 
@@ -137,7 +140,11 @@ class HttpUpstream(Connection):
     async def _discover(self) -> Peer:
         self._set_head({"MCP-Protocol-Version": protocol.LATEST_STATELESS})
         params = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
-        _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
+        for _ in range(2):
+            _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
+            # "retries with a supported version", which may be the one that was refused just now
+            if reply is None or protocol.LATEST_STATELESS not in supported_versions(reply.error):
+                break
         peer = peer_from_discover(self.server, reply) if reply is not None else None
         if peer is None:
             raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
@@ -198,7 +205,7 @@ class HttpUpstream(Connection):
         headers = self._mirrored(method, params) + headers if self._era is Era.STATELESS else b""
         session = self._session
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
-        exchange = PostExchange(call, self._on_server_message)
+        exchange = PostExchange(call, self._on_server_message, self._resume)
         self._calls.add(call)
         try:
             await self._send(exchange, jsonrpc.request(ident, method, data), headers)
@@ -218,7 +225,19 @@ class HttpUpstream(Connection):
             exchange.connection.end_within(DRAIN)
         if exchange.status == 404 and session is not None and reply.error is not None:
             self._session_lost()
+        if reply.error is not None and self._era is Era.STATELESS:
+            self._check_version(reply.error)
         return reply
+
+    def _check_version(self, error: Raw) -> None:
+        """A server that has come to speak another version is asked anew what it speaks.
+
+        Raises SessionLostError: the request was refused, hence not executed.
+        """
+        if jsonrpc.error_code(error) == protocol.UNSUPPORTED_PROTOCOL_VERSION:
+            reason = f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS} any more."
+            self._lose(reason)
+            raise SessionLostError(reason, "Try again.")
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
@@ -269,6 +288,43 @@ class HttpUpstream(Connection):
         task = asyncio.create_task(post(), name=f"message to {self.server}")
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
+
+    def _resume(self, broken: PostExchange) -> bool:
+        """Come back for the rest of a response whose stream ended early. Returns whether we shall.
+
+        2025-11-25, Resumability: a GET with the last event's id, after the pause the server asked for.
+        """
+        if self._era is not Era.HANDSHAKE or self._closed or not broken.last_event_id:
+            return False
+        task = asyncio.create_task(self._come_back(broken), name=f"resume {self.server}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+        return True
+
+    async def _come_back(self, broken: PostExchange) -> None:
+        call = broken.call
+        assert call is not None
+        retry = broken.retry_ms
+        shortest, longest = RESUME_PAUSE
+        pause = min(max(shortest, retry / 1000 if retry is not None else LISTEN_RETRY[0]), longest)
+        await asyncio.wait({call.future}, timeout=pause)
+        exchange = PostExchange(call, self._on_server_message, self._resume)
+        exchange.start_after(broken)
+        try:
+            if not call.future.done():
+                exchange.connection = await self._pool.acquire()
+                fields = {
+                    **self._own_headers,
+                    **self._fields,
+                    "Last-Event-ID": broken.last_event_id.decode("latin-1"),
+                }
+                head = request_head(self._pool, target(self._url), fields, "text/event-stream")
+                exchange.connection.send(b"GET " + head + b"\r\n", exchange)
+                await asyncio.wait({call.future})
+        except (UpstreamError, ValueError) as error:
+            call.fail(UpstreamUnavailable(f"The rest of the server's answer could not be fetched: {error}."))
+        finally:
+            exchange.abandon()
 
     def _on_server_message(self, message: Shallow, call: PendingCall | None) -> None:
         if "id" in message:  # the answer to the server's request is a POST of its own

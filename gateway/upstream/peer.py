@@ -102,6 +102,8 @@ def peer_from_discover(server: str, reply: Reply) -> Peer | None:
     if reply.result is None:
         code = jsonrpc.error_code(reply.error)
         if code == protocol.UNSUPPORTED_PROTOCOL_VERSION:
+            if set(supported_versions(reply.error)) & set(protocol.HANDSHAKE_VERSIONS):
+                return None  # of both eras it speaks the other one
             raise UpstreamProtocolError(
                 f"Server '{server}' does not speak {protocol.LATEST_STATELESS}: {jsonrpc.describe(reply.error)}.",
                 "Update the server.",
@@ -126,6 +128,15 @@ def peer_from_discover(server: str, reply: Reply) -> Peer | None:
         instructions=jsonrpc.text(fields.get("instructions")),
         versions=tuple(version for version in versions if isinstance(version, str)),
     )
+
+
+def supported_versions(error: Raw | None) -> list[str]:
+    """The versions that an error -32022 names (2026-07-28, UnsupportedProtocolVersionError)."""
+    try:
+        versions = jsonrpc.value(error)["data"]["supported"] if error is not None else []
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return []
+    return [version for version in versions if isinstance(version, str)] if isinstance(versions, list) else []
 
 
 def _object(item: Raw | None) -> Raw:

@@ -53,6 +53,7 @@ class Connector:
         self._lifeline = lifeline
         self._log = log
         self._refused: set[Era] = set()
+        self._speaks_both = False
         self._legacy_sse = spec.transport is Transport.SSE
         self._pool = HttpPool(spec.url) if spec.url else None
 
@@ -73,6 +74,10 @@ class Connector:
             return await self._open_stdio(want, timeout, on_message, on_lost, existing)
         if self._legacy_sse:
             return await self._open(self._sse, timeout, on_message, on_lost)
+        if want is Era.HANDSHAKE and not self._refused:
+            found = await self._probe(timeout, on_message, on_lost, existing)
+            if found is not None:
+                return found
         other = Era.STATELESS if want is Era.HANDSHAKE else Era.HANDSHAKE
         for era in (want, other):
             if era in self._refused:
@@ -93,6 +98,39 @@ class Connector:
         raise UpstreamUnavailable(
             f"Server '{self.spec.name}' accepts no protocol version that we speak.", "Update the server."
         )
+
+    async def _probe(
+        self,
+        timeout: float,
+        on_message: Callable[[Connection, Shallow], None],
+        on_lost: Callable[[Connection, str], None],
+        existing: Connection | None,
+    ) -> Connection | None:
+        """A stateless connection where the server has nothing else to offer.
+
+        A server whose eras are not known is asked in the later one first (2026-07-28, Versioning:
+        Backward Compatibility): one that has it alone need not make sense of ``initialize``.
+        """
+        if existing is None:
+            if self._speaks_both:
+                return None
+            try:
+                found = await self._open(self._http(Era.STATELESS), timeout, on_message, on_lost)
+            except WrongEraError:
+                self._refused.add(Era.STATELESS)
+                return None
+        else:
+            found = existing
+        assert found.peer is not None
+        if found.peer.era is Era.STATELESS and not set(protocol.HANDSHAKE_VERSIONS) & set(
+            found.peer.versions
+        ):
+            self._refused.add(Era.HANDSHAKE)
+            return found
+        self._speaks_both = True
+        if found is not existing:
+            await found.close()
+        return None
 
     async def _open_stdio(
         self,
