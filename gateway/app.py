@@ -138,6 +138,12 @@ class Gateway:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
         await self._listings.settled()
 
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
+        upstream = self._upstreams.get(server)
+        if upstream is not None and upstream.connections:
+            await self._listings.sync(upstream, upstream.connections[0], frozenset({ItemKind.TOOL}))
+
     async def synced(self, name: str, timeout: float) -> None:
         """Wait until a server that was just added has been listed, or has failed."""
         await self._listings.synced(name, timeout)

@@ -49,6 +49,7 @@ _MAY_ASK: Final = frozenset(_NAMES)
 """Requests that may be answered with ``input_required`` (2026-07-28, Supported Requests)."""
 STATE_LIFETIME: Final = 24 * 3600.0
 """Seconds a server's ``requestState`` is good for in a client's hands."""
+_MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
 
 
@@ -73,6 +74,9 @@ class Switchboard(Protocol):
 
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
+
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
 
 
 class Interests(Protocol):
@@ -251,7 +255,14 @@ class Dispatcher:
         headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
         if kind is ItemKind.TOOL and caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        return await self._forward(caller, ident, entry.server, method, params, headers)
+        answer = await self._forward(caller, ident, entry.server, method, params, headers)
+        if answer.find(_MISMATCH, 0, 256) > 0 and "requestState" not in params:
+            # Its schema has changed, and with it what headers must repeat: nothing was executed.
+            await self._board.list_anew(entry.server)
+            if (fresh := self._board.catalog.get(kind, name)) is not None and fresh.data != entry.data:
+                headers = param_headers(usable_mirrors(fresh.data), params)
+                answer = await self._forward(caller, ident, fresh.server, method, params, headers)
+        return answer
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""

@@ -56,7 +56,7 @@ async def drive(yard: Yard) -> None:
         for call in calls:
             try:
                 await client.call_tool(call["name"], call["arguments"])
-            except MCPError as error:
+            except (MCPError, ValueError) as error:  # the SDK refuses results that lack a resultType
                 print(f"{call['name']}: {error}", file=sys.stderr)
         await _read(client)
 
