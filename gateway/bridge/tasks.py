@@ -260,8 +260,9 @@ class Tasks:
         self._sites[task.ident] = site
         assert self.attempt is not None
         for _ in range(MAX_ROUNDS):
+            if task.status is Status.INPUT_REQUIRED:
+                self._changed(task)
             await self._save(task)
-            self._changed(task)
             await task.woken.wait()
             task.woken.clear()
             waiting = task.suspended
