@@ -154,7 +154,7 @@ class Task:
             Status(record.status),
             record.message,
         )
-        if task.status is Status.INPUT_REQUIRED or (task.status is Status.WORKING and record.body):
+        if not task.over and record.body:
             task.suspended, used = msgspec.json.decode(record.body, type=tuple[Suspended, set[str]])
             task.used = used
         else:
