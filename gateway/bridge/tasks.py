@@ -329,8 +329,17 @@ class Tasks:
         self._sites.pop(task.ident, None)
         self._bytes += len(task.body)
         self._changed(task)
-        if await self._save(task):
+        if task.expires_at <= self._clock():
             self._live.pop(task.ident, None)
+            await self._forget(task)
+        elif await self._save(task):
+            self._live.pop(task.ident, None)
+
+    async def _forget(self, task: Task) -> None:
+        try:
+            await self._stored(partial(self._records.remove, task.ident))
+        except RegistryError as error:
+            log.error("task %s stays on disk until the next start: %s", task.ident, error)
 
     async def _save(self, task: Task) -> bool:
         """Write a task down. Where that fails it is still served, as long as this process lives."""
