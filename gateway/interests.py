@@ -7,14 +7,16 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
 import anyio.abc
 
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
-from gateway.endpoint.sessions import Session, Sessions
+from gateway.endpoint.sessions import UNSET_LEVEL, Session, Sessions
 from gateway.errors import GatewayError, UpstreamUnavailable
 from gateway.protocol import Era
+from gateway.upstream.base import Connection
 from gateway.upstream.supervisor import State, Upstream
 
 log = logging.getLogger("toolyard")
@@ -48,6 +50,7 @@ class Interests:
         self._subscribed: dict[str, str] = {}
         self._listened: Counter[str] = Counter()
         self._log_level: str | None = None
+        self._logged: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
     async def restore(self, upstream: Upstream) -> None:
         """Tell a server that was connected anew."""
@@ -115,20 +118,39 @@ class Interests:
 
     async def set_log_level(self, level: str) -> None:
         """Have servers send log messages from the most verbose level any session wants."""
-        ranks = [session.log_level for session in self._sessions] or [protocol.LOG_LEVELS.index(level)]
-        wanted = protocol.LOG_LEVELS[min(ranks)]
+        ranks = [session.log_level for session in self._sessions if session.log_level != UNSET_LEVEL]
+        wanted = protocol.LOG_LEVELS[min(ranks, default=protocol.LOG_LEVELS.index(level))]
         if wanted == self._log_level:
             return
         self._log_level = wanted
+        self._logged.clear()
         for upstream in self._board.upstreams.values():
             if upstream.state is State.READY:
                 self._tasks.start_soon(self._send_log_level, upstream, wanted)
+
+    async def log_from(self, upstream: Upstream, rank: int) -> None:
+        """Have a handshake-era server log from a severity on, for a request of the stateless era.
+
+        There the level belongs to the connection, which callers share: it only ever gets more
+        verbose on their account, and each is passed what it asked for.
+        """
+        connection = next(iter(upstream.connections), None)
+        if connection is None:
+            return
+        known = self._logged.get(connection)
+        if known is None and self._log_level is not None:
+            known = protocol.LOG_LEVELS.index(self._log_level)
+        if known is not None and known <= rank:
+            return
+        self._logged[connection] = rank
+        await self._send_log_level(upstream, protocol.LOG_LEVELS[rank])
 
     async def _send_log_level(self, upstream: Upstream, level: str) -> None:
         peer = next((c.peer for c in upstream.connections), None)
         if peer is None or peer.era is not Era.HANDSHAKE or not peer.offers("logging"):
             return
         try:
-            await upstream.request(Era.HANDSHAKE, "logging/setLevel", {"level": jsonrpc.raw(level)})
+            params = {"level": jsonrpc.raw(level)}
+            await upstream.request(Era.HANDSHAKE, "logging/setLevel", params, timeout=WATCH_TIMEOUT)
         except GatewayError as error:
             log.debug("setting the log level of server '%s': %s", upstream.name, error)

@@ -19,7 +19,7 @@ from gateway.bridge.seal import Sealer
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply, Respond, Withdraw
+from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
@@ -52,7 +52,7 @@ class ParkingSite(CallSite):
     def notify(self, message: Shallow) -> None:
         self.caller.notify(message)
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
         if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
             return None
@@ -152,6 +152,9 @@ class Parking:
             parked.task.add_done_callback(_seen)
             raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
         ident = secrets.token_urlsafe(12)
+        parked.site.caller = (
+            CallSite()
+        )  # whoever called has its answer: what comes meanwhile has no way to it
         self._parked[ident] = parked
         parked.timer = asyncio.get_running_loop().call_later(LIFETIME, self._expire, ident)
         requests = {

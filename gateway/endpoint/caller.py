@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import capabilities_of, wanted_feature
-from gateway.endpoint.sessions import Session
+from gateway.endpoint.sessions import UNSET_LEVEL, Session
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
-from gateway.upstream.call import CallSite, Respond, Withdraw
+from gateway.upstream.call import CallSite, Report, Respond, Withdraw
 
+MAX_ASKED: Final = 64
+"""Requests a server may have open with a client in the course of one call."""
+_FIT: Final = protocol.LOG_LEVELS.index("info")
 Emit: TypeAlias = Callable[[bytes], None]
 """Sends one message to the client on the stream of the request being served; never blocks."""
 
@@ -26,7 +29,7 @@ class Caller(CallSite):
     :param headers: of a 2026-07-28 request over HTTP, where they repeat parts of the body.
     """
 
-    __slots__ = ("_emit", "_keys", "era", "headers", "log_level", "session")
+    __slots__ = ("_emit", "_keys", "era", "headers", "log_level", "revision", "session")
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Caller(CallSite):
         super().__init__()
         self.headers = headers
         self.era = era
+        self.revision = session.version if session is not None else protocol.LATEST_STATELESS
         self.session = session
         self._emit = emit
         self.log_level = log_level
@@ -48,20 +52,34 @@ class Caller(CallSite):
     def client(self) -> object:
         return self.session if self.session is not None else self
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def tell(self, message: Shallow) -> None:
+        if self.session is None:
+            return
+        data = jsonrpc.encode({"jsonrpc": "2.0", **message})
+        if self._emit is not None and not self.session.outboxes:
+            self._emit(data)
+        else:
+            self.session.tell(data)
+
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         session, emit = self.session, self._emit
         method = jsonrpc.text(message.get("method")) or ""
         if session is None or emit is None:
             return None
-        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in session.features:
+        params = jsonrpc.object_of(message.get("params")) or {}
+        if wanted_feature(method, params) not in session.features or len(self._keys) >= MAX_ASKED:
             return None
 
         def responded(answer: Shallow) -> None:
             self._keys.discard(key)
             respond(answer)
 
-        key = session.ask(responded)
+        key = session.ask(responded, report)
         self._keys.add(key)
+        meta = jsonrpc.object_of(params.get("_meta")) or {}
+        if "progressToken" in meta:  # unique to the server, which is one of many to this client
+            meta["progressToken"] = msgspec.Raw(key)
+            message = {**message, "params": jsonrpc.raw({**params, "_meta": meta})}
         emit(jsonrpc.encode({**message, "id": msgspec.Raw(key)}))
 
         def withdraw() -> None:
@@ -77,10 +95,17 @@ class Caller(CallSite):
         """What its session says of a handshake-era client, as the ``_meta`` of a stateless request."""
         if self.session is None:
             return {}
-        return {protocol.META_CLIENT_CAPABILITIES: jsonrpc.raw(capabilities_of(self.session.features))}
+        # A client that set no level is sent what servers think fit (2025-11-25, Logging); a stateless
+        # server sends nothing unasked.
+        rank = self.session.log_level if self.session.log_level != UNSET_LEVEL else _FIT
+        return {
+            protocol.META_CLIENT_CAPABILITIES: jsonrpc.raw(capabilities_of(self.session.features)),
+            protocol.META_LOG_LEVEL: jsonrpc.raw(protocol.LOG_LEVELS[rank]),
+        }
 
     def done(self) -> None:
         """The request has been served: what the client was asked meanwhile is of no use any more."""
+        self._emit = None
         if self.session is not None:
             for key in self._keys:
                 self.session.withdraw(key)

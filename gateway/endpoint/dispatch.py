@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.crossing import result_for
+from gateway.bridge.crossing import reply_for
 from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
+from gateway.bridge.rewrites import MAY_ASK, Leg, elicitations
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.seal import Sealer
 from gateway.catalog import Catalog
@@ -20,6 +21,7 @@ from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
+from gateway.upstream.base import Connection
 from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
 from gateway.upstream.peer import client_info
@@ -43,8 +45,6 @@ _HANDSHAKE_ONLY: Final = frozenset(
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
 _NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_MAY_ASK: Final = frozenset(_NAMES)
-"""Requests that may be answered with ``input_required`` (2026-07-28, Supported Requests)."""
 STATE_LIFETIME: Final = 24 * 3600.0
 """Seconds a server's ``requestState`` is good for in a client's hands."""
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
@@ -84,6 +84,9 @@ class Interests(Protocol):
 
     async def set_log_level(self, level: str) -> None:
         """Have servers send log messages from this severity on."""
+
+    async def log_from(self, upstream: Upstream, rank: int) -> None:
+        """Have a handshake-era server send them from this rank on, for one request's sake."""
 
 
 class Dispatcher:
@@ -172,6 +175,8 @@ class Dispatcher:
                 return
             if "requestId" in params:
                 session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
+        elif method == "notifications/progress":
+            session.reported(jsonrpc.object_of(message.get("params")) or {})
 
     # our own
 
@@ -268,19 +273,25 @@ class Dispatcher:
         if caller.era is Era.STATELESS:
             if await upstream.era(caller.era) is Era.STATELESS:
                 return await self._forward_stateless(caller, ident, upstream, method, params, headers)
-            if method in _MAY_ASK:
+            if caller.log_level is not None:
+                await self._interests.log_from(upstream, caller.log_level)
+            if method in MAY_ASK:
                 return await self._forward_parkable(caller, ident, upstream, method, params)
+        retry: Shallow | None = None
         for _ in range(MAX_ROUNDS):
             connection, reply = await upstream.request(
-                caller.era, method, params, site=caller, headers=headers, said=caller.said
+                caller.era, method, params, site=caller, headers=headers, said=caller.said, retry=retry
             )
-            assert connection.peer is not None
-            if reply.result is None or connection.peer.era is caller.era:
+            peer = connection.peer
+            assert peer is not None
+            if reply.error is None and peer.protocol_version == caller.revision:
                 return _passed(ident, reply)
-            wanted = input_required(reply.result)
+            wanted = None
+            if peer.era is Era.STATELESS and reply.result is not None and method in MAY_ASK:
+                wanted = input_required(reply.result)
             if wanted is None:
-                return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
-            params = {**params, **await gather_input(caller, wanted, server)}
+                return _passed(ident, _crossed(caller, connection, reply, method))
+            retry = await gather_input(caller, wanted, server, peer.protocol_version)
         raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
 
     async def _forward_stateless(
@@ -297,10 +308,12 @@ class Dispatcher:
                     "Send the request again without it.",
                 )
             params["requestState"] = msgspec.Raw(state.encode())
-        _, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
+        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
         wanted = input_required(reply.result) if reply.result is not None else None
         if wanted is None or "requestState" not in wanted:
-            return _passed(ident, reply)
+            return _passed(
+                ident, reply if reply.error is None else _crossed(caller, connection, reply, method)
+            )
         sealed = self._states.seal(binding, bytes(wanted["requestState"]).decode(), STATE_LIFETIME)
         return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
 
@@ -310,25 +323,29 @@ class Dispatcher:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
         binding = _binding(upstream.name, method, params)
         state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        meta = jsonrpc.object_of(params.get("_meta")) or {}
+        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+        features = features_of(jsonrpc.value(declared) if declared is not None else None)
         if state is not None:
-            given = jsonrpc.shallow(responses) if responses is not None else {}
-            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given)
+            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given or {})
         else:
-            meta = jsonrpc.object_of(params.get("_meta")) or {}
-            declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
             outcome = await self.parking.run(
                 caller,
-                features_of(jsonrpc.value(declared) if declared is not None else None),
+                features,
                 binding,
                 lambda site: upstream.request(caller.era, method, params, site=site),
             )
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        assert connection.peer is not None
-        if reply.result is None or connection.peer.era is caller.era:
-            return _passed(ident, reply)
-        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, upstream.name))
+        return _passed(ident, _crossed(caller, connection, reply, method, features))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -417,6 +434,27 @@ def _binding(server: str, method: str, params: Shallow) -> str:
     """What a handle is bound to: the request it may come back with."""
     name = jsonrpc.text(params.get(_NAMES.get(method, ""))) or ""
     return f"{server}\0{method}\0{name}"
+
+
+def _crossed(
+    caller: Caller, connection: Connection, reply: Reply, method: str, features: tuple[str, ...] = ()
+) -> Reply:
+    """A server's answer in the caller's revision. Raises UpstreamProtocolError."""
+    peer = connection.peer
+    assert peer is not None
+    if reply.error is not None:
+        code = jsonrpc.error_code(reply.error)
+        if code == protocol.UNSUPPORTED_PROTOCOL_VERSION and peer.era is Era.STATELESS:
+            # It is our leg's version that is meant: the caller must not change its own for that.
+            raise UpstreamProtocolError(
+                f"Server '{connection.server}' no longer speaks {peer.protocol_version}.",
+                f"Restart it: toolyard restart {connection.server}.",
+            )
+        if code == protocol.URL_ELICITATION_REQUIRED:
+            for wanted in elicitations(reply.error):
+                connection.elicited(wanted, caller)
+    leg = Leg(connection.server, method, caller.said, features, peer.server_info)
+    return reply_for(caller.revision, peer.protocol_version, reply, leg)
 
 
 def _passed(ident: Raw, reply: Reply) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 from gateway import jsonrpc, protocol
 from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
-from gateway.upstream.call import CallSite, Respond
+from gateway.upstream.call import CallSite, Report, Respond
 
 LIFETIME: Final = 30 * 24 * 3600.0
 """Seconds a session id is good for."""
@@ -25,6 +25,8 @@ MAX_LIVE: Final = 10_000
 """Sessions kept in memory; the longest unused is dropped first, its id stays good."""
 OUTBOX: Final = 256
 """Notices that may wait for one stream of a client that reads slowly."""
+UNSET_LEVEL: Final = -1
+"""The log level of a session whose client never set one: every message a server sends is passed on."""
 MAX_CALLS: Final = 1024
 """Requests one session may have in flight."""
 
@@ -91,6 +93,7 @@ class Session:
     __slots__ = (
         "_asks",
         "_next_ask",
+        "_reports",
         "calls",
         "client",
         "features",
@@ -111,8 +114,9 @@ class Session:
         self.client = facts.client
         self.features = facts.features
         self._asks: dict[bytes, Respond] = {}
+        self._reports: dict[bytes, Report] = {}
         self._next_ask = 0
-        self.log_level = 0
+        self.log_level = UNSET_LEVEL
         self.calls: dict[bytes, CallSite] = {}
         self.outboxes: list[Outbox] = []
         self.subscriptions: set[str] = set()
@@ -143,22 +147,37 @@ class Session:
         if site is not None:
             site.cancel(reason)
 
-    def ask(self, respond: Respond) -> bytes:
-        """The id for a request to this client, whose response goes to ``respond``."""
+    def ask(self, respond: Respond, report: Report | None = None) -> bytes:
+        """The id for a request to this client, whose response goes to ``respond``.
+
+        It is its progress token too: what the client reports under it goes to ``report``.
+        """
         self._next_ask += 1
         key = b'"ty-%d"' % self._next_ask
         self._asks[key] = respond
+        if report is not None:
+            self._reports[key] = report
         return key
 
     def withdraw(self, key: bytes) -> None:
         """Nobody waits for the response to this request any more."""
         self._asks.pop(key, None)
+        self._reports.pop(key, None)
 
     def responded(self, message: Shallow) -> None:
         """A response of the client's; one that nobody waits for is ignored."""
-        respond = self._asks.pop(bytes(message["id"]), None) if "id" in message else None
+        key = bytes(message["id"]) if "id" in message else b""
+        respond = self._asks.pop(key, None)
+        self._reports.pop(key, None)
         if respond is not None:
             respond(message)
+
+    def reported(self, params: Shallow) -> None:
+        """Progress the client makes with a request it was sent; of any other it is ignored."""
+        token = params.get("progressToken")
+        report = self._reports.get(bytes(token)) if token is not None else None
+        if report is not None:
+            report(params)
 
     def tell(self, message: bytes) -> None:
         """Send a notice over one of the client's streams, if it has any open."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from gateway import jsonrpc
+from gateway import jsonrpc, protocol
 from gateway.errors import UpstreamError, UpstreamTimeout
 from gateway.jsonrpc import Raw, Shallow
 
@@ -17,6 +17,8 @@ _PROGRESS: Final = b"progressToken"
 
 Respond: TypeAlias = Callable[[Shallow], None]
 Withdraw: TypeAlias = Callable[[], None]
+Report: TypeAlias = Callable[[Shallow], None]
+"""Takes the params of a client's ``notifications/progress`` on a request it was sent."""
 
 
 class Reply(NamedTuple):
@@ -31,6 +33,9 @@ class CallSite:
 
     __slots__ = ("_cancelled", "_onward", "_pending")
 
+    revision: str = protocol.LATEST_STATELESS
+    """The revision the caller speaks."""
+
     def __init__(self) -> None:
         self._pending: PendingCall | None = None
         self._onward: CallSite | None = None
@@ -44,10 +49,14 @@ class CallSite:
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def tell(self, message: Shallow) -> None:
+        """A notification for this client that may come after the call. Must not block or raise."""
+
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         """Put a request of the server's to the client. Must not block or raise.
 
         :param respond: takes the client's response message, once, unless withdrawn before.
+        :param report: takes what the client says of its progress until then.
         :returns: how to withdraw it, or None where this client cannot be asked for such a thing.
         """
         return None
@@ -131,7 +140,7 @@ class PendingCall:
         if self.site is not None:
             self.site.notify(message)
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         """Put a request of the server's to the caller; the clock stands still until it is answered."""
         if self.site is None:
             return None
@@ -142,7 +151,7 @@ class PendingCall:
                 self._extend()
             respond(answer)
 
-        withdraw = self.site.ask(message, answered)
+        withdraw = self.site.ask(message, answered, report)
         if withdraw is not None:
             self._asked += 1
             self._timer.cancel()

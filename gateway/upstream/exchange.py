@@ -198,9 +198,27 @@ class NotifyExchange(PostExchange):
 
 
 class ListenExchange(PostExchange):
-    """A stream of notifications, which is no answer to anything."""
+    """A stream of notifications, which is no answer to anything; an answer ends it."""
 
     lively = False
+    on_open: Callable[[], None] | None = None
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        super().head(status, headers)
+        if self._events is not None and self.on_open is not None:
+            self.on_open()
+
+    @property
+    def last_id(self) -> bytes:
+        """The id of the last event that had one (WHATWG HTML, 9.2.6)."""
+        return self._events.last_id if self._events is not None else b""
+
+    @property
+    def retry(self) -> float | None:
+        """Seconds the server wants to pass before the stream is opened again."""
+        if self._events is None or self._events.retry_ms is None:
+            return None
+        return self._events.retry_ms / 1000
 
     def message(self, message: Shallow) -> None:
         self.lively = True
@@ -211,5 +229,14 @@ class ListenExchange(PostExchange):
 
     def end(self) -> None:
         self.complete = True
-        if self.call is not None and not self.call.future.done():
-            self.call.fail(UpstreamUnavailable("The stream of notifications ended."))
+        if self.call is None or self.call.future.done():
+            return
+        if self._events is None and self.status:  # in place of a stream: an error, or nothing of use
+            try:
+                message = jsonrpc.parse(self.body())
+            except RpcError:
+                message = {}
+            if isinstance(message, dict) and "method" not in message and self._is_answer(message):
+                self.call.answer(message)
+                return
+        self.call.fail(UpstreamUnavailable("The stream of notifications ended."))

@@ -139,10 +139,12 @@ class Upstream:
         site: CallSite | None = None,
         headers: bytes = b"",
         said: Callable[[], Shallow] | None = None,
+        retry: Shallow | None = None,
     ) -> tuple[Connection, Reply]:
         """Send a request over a connection in the wanted era, starting the server where needed.
 
         :param said: for a server of the stateless era, what its ``_meta`` should say of the caller.
+        :param retry: and what it asked for in an earlier round (2026-07-28, Multi Round-Trip Requests).
 
         Returns the connection that answered, as its era may be the other one, and the reply.
         Raises UpstreamError.
@@ -163,7 +165,10 @@ class Upstream:
                     fields = (
                         params
                         if connection.peer.era is want
-                        else params_for(connection.peer.era, params, said() if said else {})
+                        else {
+                            **params_for(connection.peer.era, method, params, self.name, said),
+                            **(retry or {}),
+                        }
                     )
                     try:
                         reply = await connection.request(
