@@ -99,9 +99,17 @@ class Parking:
         return await self._outcome(parked)
 
     async def resume(
-        self, caller: CallSite, binding: str, handle: str, responses: Mapping[str, Raw]
+        self,
+        caller: CallSite,
+        binding: str,
+        handle: str,
+        responses: Mapping[str, Raw],
+        token: Raw | None = None,
     ) -> tuple[Connection, Reply] | bytes:
-        """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here."""
+        """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here.
+
+        :param token: the progress token of the retry.
+        """
         ident = self._sealer.open(binding, handle)
         if ident is None:
             raise RpcError(
@@ -121,6 +129,7 @@ class Parking:
         if parked.timer is not None:
             parked.timer.cancel()
         parked.site.caller = caller
+        parked.site.retokened(token)
         caller.forward_cancel(parked.site)
         for key, response in responses.items():
             asked = parked.site.asked.pop(key, None)

@@ -80,7 +80,8 @@ class Caller(CallSite):
         if "progressToken" in meta:  # unique to the server, which is one of many to this client
             meta["progressToken"] = msgspec.Raw(key)
             message = {**message, "params": jsonrpc.raw({**params, "_meta": meta})}
-        emit(jsonrpc.encode({**message, "id": msgspec.Raw(key)}))
+        rest = {name: value for name, value in message.items() if name not in ("jsonrpc", "id")}
+        emit(jsonrpc.encode({"jsonrpc": "2.0", "id": msgspec.Raw(key), **rest}))
 
         def withdraw() -> None:
             if key in self._keys:

@@ -334,7 +334,10 @@ class Dispatcher:
         declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
         features = features_of(jsonrpc.value(declared) if declared is not None else None)
         if state is not None:
-            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given or {})
+            token = meta.get("progressToken")
+            outcome = await self.parking.resume(
+                caller, binding, jsonrpc.text(state) or "", given or {}, token
+            )
         else:
             outcome = await self.parking.run(
                 caller,

@@ -67,6 +67,11 @@ class CallSite:
         if self._cancelled is not None:
             pending.fail(CallCancelled(self._cancelled))
 
+    def retokened(self, token: Raw | None) -> None:
+        """Progress of this call belongs to another request of the caller's from now on."""
+        if self._pending is not None:
+            self._pending.token = token
+
     def forward_cancel(self, site: CallSite) -> None:
         """Giving this call up gives up the call at ``site``, which is made on its behalf."""
         self._onward = site

@@ -167,9 +167,14 @@ async def test_two_rounds_of_questions_remember_the_first(yard: Yard, era: str) 
 
 
 async def test_two_questions_at_once_get_their_own_answers(yard: Yard, era: str) -> None:
-    async with client(yard, era, Person(name="Ada")) as c:
-        answer = await c.call_tool("multi_input")
-    assert text_of(answer) == "Ada and Ada"
+    person = Person(name="Ada")
+    async with client(yard, era, person) as c:
+        answer = await c.call_tool("test_input_required_result_capabilities")
+    assert text_of(answer) == "asked for sample, ask"
+    assert {type(asked).__name__ for asked in person.asked} == {
+        "CreateMessageRequestParams",
+        "ElicitRequestFormParams",
+    }
 
 
 async def test_a_servers_state_comes_back_to_it(yard: Yard, era: str) -> None:
