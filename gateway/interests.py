@@ -13,8 +13,8 @@ import anyio.abc
 
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
-from gateway.endpoint.sessions import UNSET_LEVEL, Session, Sessions
-from gateway.errors import GatewayError, UpstreamUnavailable
+from gateway.endpoint.sessions import MAX_SUBSCRIPTIONS, UNSET_LEVEL, Session, Sessions
+from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
 from gateway.upstream.supervisor import State, Upstream
@@ -59,6 +59,12 @@ class Interests:
 
     async def subscribe(self, session: Session, uri: str, server: str) -> None:
         """Have the server tell of updates to a resource. Raises GatewayError."""
+        if len(session.subscriptions) >= MAX_SUBSCRIPTIONS and uri not in session.subscriptions:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                f"This session watches {MAX_SUBSCRIPTIONS} resources.",
+                "Unwatch some.",
+            )
         if uri not in self._subscribed:
             upstream = self._board.upstreams.get(server)
             if upstream is None:

@@ -23,8 +23,13 @@ LIFETIME: Final = 30 * 24 * 3600.0
 """Seconds a session id is good for."""
 MAX_LIVE: Final = 10_000
 """Sessions kept in memory; the longest unused is dropped first, its id stays good."""
-OUTBOX: Final = 256
+OUTBOX: Final = 1024
 """Notices that may wait for one stream of a client that reads slowly."""
+MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources one session or listener may watch: fewer than notices may wait, so none is ever dropped."""
+LIST_CHANGES: Final = tuple(
+    f"notifications/{kind}/list_changed" for kind in ("prompts", "resources", "tools")
+)
 UNSET_LEVEL: Final = -1
 """The log level of a session whose client never set one: every message a server sends is passed on."""
 MAX_CALLS: Final = 1024
@@ -44,24 +49,29 @@ class SessionFacts(msgspec.Struct, array_like=True, frozen=True):
 class Outbox:
     """Notices on their way to one stream of a client.
 
-    Notices say "look again", so a notice that already waits is not queued twice; when the box is
-    full the oldest go, and the client still learns that there is something to look at.
+    Notices say "look again", so one waits for each thing to look at. Should others fill the box, the
+    oldest goes and the client is told that everything has changed: nothing is lost silently.
     """
 
-    __slots__ = ("_arrived", "_waiting", "closed")
+    __slots__ = ("_arrived", "_waiting", "closed", "everything")
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[bytes, None] = OrderedDict()
+        self._waiting: OrderedDict[bytes, bytes] = OrderedDict()
         self._arrived = asyncio.Event()
         self.closed = False
+        self.everything: tuple[bytes, ...] = tuple(map(jsonrpc.notification, LIST_CHANGES))
 
-    def put(self, message: bytes) -> None:
-        """Queue a message. Never blocks."""
-        if message in self._waiting:
-            return
-        if len(self._waiting) >= OUTBOX:
+    def put(self, message: bytes, about: bytes | None = None) -> None:
+        """Queue a message. Never blocks.
+
+        :param about: what it says has changed; the last word on that is all that waits.
+        """
+        if len(self._waiting) >= OUTBOX and (about or message) not in self._waiting:
             self._waiting.popitem(last=False)
-        self._waiting[message] = None
+            for notice in self.everything:
+                self._waiting.pop(notice, None)
+                self._waiting[notice] = notice
+        self._waiting[about or message] = message
         self._arrived.set()
 
     def close(self) -> None:
@@ -77,7 +87,7 @@ class Outbox:
                     await self._arrived.wait()
             except TimeoutError:
                 return []
-        messages = list(self._waiting)
+        messages = list(self._waiting.values())
         self._waiting.clear()
         if not self.closed:
             self._arrived.clear()
@@ -179,10 +189,10 @@ class Session:
         if report is not None:
             report(params)
 
-    def tell(self, message: bytes) -> None:
+    def tell(self, message: bytes, about: bytes | None = None) -> None:
         """Send a notice over one of the client's streams, if it has any open."""
         if self.outboxes:
-            self.outboxes[-1].put(message)
+            self.outboxes[-1].put(message, about)
 
     def close(self) -> None:
         """End every stream and give up every call."""
