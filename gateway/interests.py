@@ -13,7 +13,7 @@ import anyio.abc
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
 from gateway.endpoint.sessions import Session, Sessions
-from gateway.errors import GatewayError, UpstreamUnavailable
+from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
 from gateway.upstream.supervisor import State, Upstream
 
@@ -21,6 +21,9 @@ log = logging.getLogger("toolyard")
 
 WATCH_TIMEOUT: Final = 5.0
 """Seconds in which servers should take a subscription before its listener is acknowledged."""
+
+MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources one session may subscribe to."""
 
 
 class Board(Protocol):
@@ -33,6 +36,9 @@ class Board(Protocol):
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
         """The servers by name."""
+
+    async def settled(self) -> None:
+        """Wait, within the shared grace, for servers whose catalog was never seen."""
 
 
 class Interests:
@@ -56,6 +62,12 @@ class Interests:
 
     async def subscribe(self, session: Session, uri: str, server: str) -> None:
         """Have the server tell of updates to a resource. Raises GatewayError."""
+        if len(session.subscriptions) >= MAX_SUBSCRIPTIONS and uri not in session.subscriptions:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                f"This session has {MAX_SUBSCRIPTIONS} subscriptions.",
+                "End some with resources/unsubscribe.",
+            )
         if uri not in self._subscribed:
             upstream = self._board.upstreams.get(server)
             if upstream is None:
@@ -82,6 +94,18 @@ class Interests:
         A server that is away is told when it is back.
         """
         self._listened.update(uris)
+        await self._watch(uris)
+
+    def resume(self, session: Session) -> None:
+        """A session from before a restart is back: have servers tell what it wanted to hear."""
+        self._tasks.start_soon(self._resume, session, name="resume")
+
+    async def _resume(self, session: Session) -> None:
+        await self._board.settled()
+        await self._watch(frozenset(session.subscriptions))
+        await self.set_log_level(protocol.LOG_LEVELS[session.log_level])
+
+    async def _watch(self, uris: frozenset[str]) -> None:
         new = []
         for uri in uris - self._subscribed.keys():
             if candidates := self._board.catalog.read_candidates(uri):

@@ -11,6 +11,7 @@ from gateway import jsonrpc, protocol
 from gateway.bridge.features import capabilities_of, wanted_feature
 from gateway.endpoint.sessions import Session
 from gateway.jsonrpc import Shallow
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite, Respond, Withdraw
 
@@ -24,9 +25,10 @@ class Caller(CallSite):
     :param session: the handshake-era session, or None in the stateless era.
     :param emit: None where the client takes nothing but the answer.
     :param headers: of a 2026-07-28 request over HTTP, where they repeat parts of the body.
+    :param principal: whose request it is.
     """
 
-    __slots__ = ("_emit", "_keys", "era", "headers", "log_level", "session")
+    __slots__ = ("_emit", "_keys", "era", "headers", "log_level", "on_polled", "principal", "session")
 
     def __init__(
         self,
@@ -35,8 +37,11 @@ class Caller(CallSite):
         emit: Emit | None,
         log_level: int | None,
         headers: Mapping[bytes, bytes] | None = None,
+        principal: str = LOCAL,
     ) -> None:
         super().__init__()
+        self.principal = principal
+        self.on_polled: Callable[[int | None], None] | None = None
         self.headers = headers
         self.era = era
         self.session = session
@@ -91,6 +96,10 @@ class Caller(CallSite):
         if jsonrpc.text(message.get("method")) == "notifications/message" and not self._wants(message):
             return
         self._emit(jsonrpc.encode(message))
+
+    def polled(self, retry_ms: int | None) -> None:
+        if self.on_polled is not None:
+            self.on_polled(retry_ms)
 
     def _wants(self, message: Shallow) -> bool:
         """Whether the caller asked for log messages of this severity."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -62,6 +62,13 @@ class Filter:
         if self.uris:
             fields["resourceSubscriptions"] = sorted(self.uris)
         return fields
+
+
+def look_again(uris: Iterable[str]) -> list[bytes]:
+    """The notices for a client that may have missed any: every list and these resources."""
+    updated = "notifications/resources/updated"
+    messages = [jsonrpc.notification(method) for method in sorted(set(METHODS.values()))]
+    return messages + [jsonrpc.notification(updated, jsonrpc.encode({"uri": uri})) for uri in sorted(uris)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.errors import RpcError
+from gateway.errors import RpcError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
+from gateway.policy.principal import LOCAL
+from gateway.sealing import MAX_LIFETIME, Sealer
 from gateway.upstream.call import CallSite, Respond
+from registry.continuity import SessionRecord
 
-LIFETIME: Final = 30 * 24 * 3600.0
+LIFETIME: Final = MAX_LIFETIME
 """Seconds a session id is good for."""
 MAX_LIVE: Final = 10_000
 """Sessions kept in memory; the longest unused is dropped first, its id stays good."""
@@ -29,14 +29,47 @@ MAX_CALLS: Final = 1024
 """Requests one session may have in flight."""
 
 
+class SessionGone(RpcError):
+    """The session cannot go on; over HTTP its client is told 404 and initializes again."""
+
+    kind = "session_gone"
+
+    def __init__(self, message: str, hint: str = "Send initialize again.") -> None:
+        super().__init__(
+            protocol.INVALID_REQUEST, message, hint, status=404, type=SessionGone.kind, retriable=True
+        )
+
+
+class GatewayStopping(UpstreamUnavailable):
+    """The gateway ends, or starts anew, before the call was answered."""
+
+    kind = "gateway_stopping"
+
+
 class SessionFacts(msgspec.Struct, array_like=True, frozen=True):
-    """What a session id carries: all that must outlive this process."""
+    """What a session id carries: all that must outlive this process.
+
+    :param features: what the client can be asked for.
+    :param toolset: the named selection of tools it is shown; "" is all of them.
+    """
 
     ident: str
     version: str
-    issued: int
     client: str
     features: tuple[str, ...] = ()
+    toolset: str = ""
+
+
+class Box(Protocol):
+    """One stream of a client's, seen from those who have something to tell it."""
+
+    closed: bool
+
+    def put(self, message: bytes) -> None:
+        """Queue a message. Never blocks."""
+
+    def close(self) -> None:
+        """No more messages."""
 
 
 class Outbox:
@@ -85,28 +118,38 @@ class Outbox:
 class Session:
     """One handshake-era client, over HTTP or over a stream.
 
-    :param facts: what its id says; ``features`` are what the client can be asked for.
+    :param token: its id in the client's hands, or "" over a stream, which is identity enough.
+    :param absent: takes what it is told while none of its streams is open, or None.
+    :param private: servers of which a process keeps state for this session alone.
+    :param lost: those of them whose state is gone.
     """
 
     __slots__ = (
         "_asks",
         "_next_ask",
+        "absent",
         "calls",
         "client",
+        "expires",
         "features",
         "ident",
-        "issued",
         "log_level",
+        "lost",
         "outboxes",
+        "principal",
+        "private",
         "subscriptions",
         "token",
+        "toolset",
         "version",
     )
 
-    def __init__(self, facts: SessionFacts, token: str) -> None:
+    def __init__(self, facts: SessionFacts, token: str, expires: float, principal: str = LOCAL) -> None:
         self.ident = facts.ident
         self.token = token
-        self.issued = facts.issued
+        self.expires = expires
+        self.principal = principal
+        self.toolset = facts.toolset
         self.version = facts.version
         self.client = facts.client
         self.features = facts.features
@@ -114,8 +157,22 @@ class Session:
         self._next_ask = 0
         self.log_level = 0
         self.calls: dict[bytes, CallSite] = {}
-        self.outboxes: list[Outbox] = []
+        self.outboxes: list[Box] = []
+        self.absent: Box | None = None
         self.subscriptions: set[str] = set()
+        self.private: set[str] = set()
+        self.lost: set[str] = set()
+
+    def record(self, ended: bool = False) -> SessionRecord:
+        """What must be known of it after a restart, beyond what its id says."""
+        return SessionRecord(
+            self.ident,
+            self.expires,
+            ended,
+            self.log_level,
+            tuple(sorted(self.subscriptions)),
+            tuple(sorted(self.private | self.lost)),
+        )
 
     def begin(self, ident: bytes, site: CallSite) -> None:
         """A request is being served. Raises RpcError where its id is in use already."""
@@ -161,16 +218,22 @@ class Session:
             respond(message)
 
     def tell(self, message: bytes) -> None:
-        """Send a notice over one of the client's streams, if it has any open."""
+        """Send a message over one of the client's streams, or keep it for the one it comes back to."""
         if self.outboxes:
             self.outboxes[-1].put(message)
+        elif self.absent is not None:
+            self.absent.put(message)
 
     def close(self) -> None:
         """End every stream and give up every call."""
-        for outbox in self.outboxes:
-            outbox.close()
+        self.close_streams()
         for site in list(self.calls.values()):
             site.cancel("the session was ended")
+
+    def close_streams(self) -> None:
+        """End every stream on which the client listens."""
+        for outbox in self.outboxes:
+            outbox.close()
 
 
 def negotiate(requested: Any) -> str:
@@ -178,20 +241,36 @@ def negotiate(requested: Any) -> str:
     return requested if requested in protocol.HANDSHAKE_VERSIONS else protocol.LATEST_HANDSHAKE
 
 
+class Memory(Protocol):
+    """Where what outlives the process is kept."""
+
+    def note(self, record: SessionRecord) -> None:
+        """Keep this soon."""
+
+    async def noted(self, record: SessionRecord) -> None:
+        """Keep this, and return when it is kept."""
+
+    async def session(self, ident: str) -> SessionRecord | None:
+        """What is kept of a session. Raises RpcError where the store cannot be read."""
+
+
 class Sessions:
     """Mints session ids and finds the sessions behind them.
 
-    An id is the session's facts with an HMAC-SHA256 over them: whoever holds the key can tell a
-    genuine one without having seen it before.
-
-    :param key: at least 32 bytes, from the store.
+    An id is the session's facts, sealed: whoever holds the key ring can read a genuine one without
+    having seen it before. A live session is found by a look into a dict.
     """
 
-    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
-        self._key = key
+    def __init__(self, sealer: Sealer, memory: Memory, clock: Callable[[], float] = time.time) -> None:
+        self._sealer = sealer
+        self._memory = memory
         self._clock = clock
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self.on_recall: list[Callable[[Session], None]] = []
+        """Are told of a session that comes back with wishes of its own."""
+        self.on_end: list[Callable[[Session], None]] = []
+        """Are told of a session that has ended for good."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -199,62 +278,96 @@ class Sessions:
     def __iter__(self) -> Any:
         return iter(list(self._live.values()))
 
-    def open(self, version: str, client: str, features: tuple[str, ...] = ()) -> Session:
-        """A new session; its ``token`` is the id for the client (visible ASCII, under 1 KiB)."""
-        facts = SessionFacts(secrets.token_urlsafe(12), version, int(self._clock()), client[:80], features)
-        body = jsonrpc.encode(facts)
-        token = _b64(body) + "." + _b64(self._seal(body))
-        session = Session(facts, token)
+    def open(
+        self,
+        version: str,
+        client: str,
+        features: tuple[str, ...] = (),
+        principal: str = LOCAL,
+        *,
+        lasting: bool = True,
+    ) -> Session:
+        """A new session; its ``token`` is the id for the client (visible ASCII, under 1 KiB).
+
+        :param lasting: it may be taken up by another process; one bound to a stream ends with it.
+        """
+        facts = SessionFacts(secrets.token_urlsafe(12), version, client[:80], features)
+        expires = int(self._clock() + LIFETIME)
+        token = ""
+        if lasting:
+            token = self._sealer.seal(principal, "", jsonrpc.encode(facts).decode(), LIFETIME)
+        session = Session(facts, token, expires, principal)
         self._keep(session)
         return session
 
-    def find(self, token: str) -> Session | None:
-        """The session of an id, or None where the id is not ours, has expired or was ended."""
+    def find(self, token: str, principal: str = LOCAL) -> Session | None:
+        """The live session of an id, or None: then ``recall`` may know it."""
         session = self._live.get(token)
-        if session is not None and self._clock() - session.issued <= LIFETIME:
-            self._live.move_to_end(token)
-            return session
-        body, _, seal = token.partition(".")
-        try:
-            data = _unb64(body)
-            genuine = hmac.compare_digest(_unb64(seal), self._seal(data))
-            facts = msgspec.json.decode(data, type=SessionFacts) if genuine else None
-        except (ValueError, msgspec.MsgspecError):
+        if session is None or session.principal != principal or self._clock() > session.expires:
             return None
-        if facts is None or facts.ident in self._ended or self._clock() - facts.issued > LIFETIME:
-            return None
-        session = Session(facts, token)
-        self._keep(session)
+        self._live.move_to_end(token)
         return session
+
+    async def recall(self, token: str, principal: str = LOCAL) -> Session | None:
+        """The session of an id from before a restart or from another replica.
+
+        None where the id is not ours or another caller's, has expired or was ended. Raises RpcError where the store cannot be read.
+        """
+        opened = self._sealer.open_dated(principal, "", token)
+        try:
+            facts = msgspec.json.decode(opened[0], type=SessionFacts) if opened is not None else None
+        except msgspec.MsgspecError:
+            return None
+        if facts is None or opened is None or facts.ident in self._ended:
+            return None
+        record = await self._memory.session(facts.ident)
+        if (session := self.find(token, principal)) is not None:
+            return session  # another request of it came first
+        if facts.ident in self._ended or (record is not None and record.ended):
+            return None
+        session = Session(facts, token, opened[1], principal)
+        if record is not None:
+            session.log_level = record.log_level
+            session.subscriptions.update(record.subscriptions)
+            session.lost.update(record.private)
+        self._keep(session)
+        if record is not None:
+            for tell in self.on_recall:
+                tell(session)
+        return session
+
+    async def remember(self, session: Session) -> None:
+        """Have what a session asked for outlive this process; returns when it will."""
+        if session.token:
+            await self._memory.noted(session.record())
 
     def end(self, session: Session) -> None:
         """End a session for good."""
-        self._live.pop(session.token, None)
-        self._ended[session.ident] = None
-        if len(self._ended) > MAX_LIVE:
-            self._ended.popitem(last=False)
+        self._live.pop(session.token or session.ident, None)
+        if session.token:
+            self._ended[session.ident] = None
+            if len(self._ended) > MAX_LIVE:
+                self._ended.popitem(last=False)
+            self._memory.note(session.record(ended=True))
         session.close()
+        for tell in self.on_end:
+            tell(session)
 
     def close(self) -> None:
-        """End every stream; the ids stay good for the next process."""
+        """End every stream on which clients listen; the ids stay good for the next process."""
         for session in self._live.values():
-            session.close()
+            session.close_streams()
+
+    def give_up(self) -> None:
+        """Answer every call that is still in flight: we end before it does."""
+        for session in self._live.values():
+            for site in list(session.calls.values()):
+                site.give_up(GatewayStopping("The gateway is stopping.", "Try again in a moment."))
 
     def _keep(self, session: Session) -> None:
-        self._live[session.token] = session
+        self._live[session.token or session.ident] = session
         if len(self._live) > MAX_LIVE:
             for token, other in self._live.items():
-                if not other.calls and not other.outboxes:
+                if other.token and not (other.calls or other.outboxes or other.private):
                     del self._live[token]
                     break
-
-    def _seal(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, b"session\0" + body, hashlib.sha256)[:18]
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _unb64(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -486,18 +486,24 @@ class Upstream:
         if self.state in (State.PENDING, State.FAILED, State.NEEDS_LOGIN):
             self.state, self.error = State.IDLE, None
 
+    async def quiet(self, seconds: float) -> bool:
+        """Wait until no call is in flight. Returns whether it came to that."""
+        if self.in_flight:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
+            except TimeoutError:
+                return False
+        return True
+
     async def close(self, drain: float = 0.0) -> None:
         """Take no new calls, let calls in flight finish for ``drain`` seconds, end every connection."""
         self._closed = True
         for opening in self._opening.values():
             opening.scope.cancel()
-        if drain and self.in_flight:
-            self._quiet.clear()
-            try:
-                async with asyncio.timeout(drain):
-                    await self._quiet.wait()
-            except TimeoutError:
-                log.warning("server '%s' is closed with %d calls in flight", self.name, self.in_flight)
+        if drain and not await self.quiet(drain):
+            log.warning("server '%s' is closed with %d calls in flight", self.name, self.in_flight)
         await self._end()
         if self._connector is not None:
             self._connector.close()

@@ -307,7 +307,7 @@ async def running_gateway(
         async with anyio.create_task_group() as tasks:
             caches: list[bytes] = []
             gateway = Gateway(chosen, store, tasks, cache_writer=caches.append, trust_config=trust)
-            endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, chosen.max_body)
+            endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, chosen.max_body)
             guard = Guard(
                 Front(endpoint), token, (*chosen.allowed_hosts, chosen.host), chosen.allowed_origins
             )
