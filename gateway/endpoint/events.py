@@ -35,7 +35,7 @@ IDLE_STREAMS: Final = 4096
 """Bounds of what is held in memory of streams without a reader."""
 NOTICES: Final = 256
 """Notices that may wait for a client that listens on a stream of its own."""
-_PRIMED: Final = frozenset({"2025-11-25"})
+PRIMED: Final = frozenset({"2025-11-25"})
 """Revisions whose clients take an event without data; older ones would read JSON in it (SEP-1699)."""
 
 
@@ -209,7 +209,7 @@ class EventStream:
 
     def opening(self) -> bytes:
         """What a new stream begins with: the event that says where to come back to."""
-        if self.session.version not in _PRIMED:
+        if self.session.version not in PRIMED:
             return b""
         return b"id: %b.0\r\nretry: %d\r\ndata: \r\n\r\n" % (self.ident.encode(), RETRY_MS)
 

@@ -190,7 +190,7 @@ class HttpEndpoint:
             caller = Caller(Era.HANDSHAKE, session, None, session.log_level, principal=principal)
             await _json(send, 200, await self._answer(caller, method, ident, message))
             return
-        stream = CallStream(self._events, session, ident, send, receive)
+        stream = CallStream(self._events, session, ident, send, receive, prefers or session.came_back)
         caller = Caller(Era.HANDSHAKE, session, stream.emit, session.log_level, principal=principal)
         caller.on_polled = stream.polled
         try:
@@ -343,6 +343,7 @@ class HttpEndpoint:
         opening = stream.opening()
         if (last := headers.get(b"last-event-id")) is not None:
             again, position = await self._events.resume(session, last.decode("latin-1"))
+            session.came_back = True
             if again.ident in last.decode("latin-1"):
                 opening = b""  # it knows where it is
             stream = again

@@ -120,6 +120,7 @@ class Session:
 
     :param token: its id in the client's hands, or "" over a stream, which is identity enough.
     :param absent: takes what it is told while none of its streams is open, or None.
+    :param came_back: its client has asked for the rest of a stream, so it knows how to.
     :param private: servers of which a process keeps state for this session alone.
     :param lost: those of them whose state is gone.
     """
@@ -129,6 +130,7 @@ class Session:
         "_next_ask",
         "absent",
         "calls",
+        "came_back",
         "client",
         "expires",
         "features",
@@ -159,6 +161,7 @@ class Session:
         self.calls: dict[bytes, CallSite] = {}
         self.outboxes: list[Box] = []
         self.absent: Box | None = None
+        self.came_back = False
         self.subscriptions: set[str] = set()
         self.private: set[str] = set()
         self.lost: set[str] = set()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.events import RETRY_MS, EventLog, EventStream, Reader
+from gateway.endpoint.events import PRIMED, RETRY_MS, EventLog, EventStream, Reader
 from gateway.endpoint.sessions import Session
 from gateway.jsonrpc import Raw
 
@@ -145,13 +145,19 @@ class CallStream:
 
     It becomes a stream when something comes before the answer, or when the answer takes long. Nothing
     is sent, logged or started for a call that just answers.
+
+    :param comes_back: whether its client surely asks for the rest of a stream that is closed early.
     """
 
-    __slots__ = ("_ident", "_log", "_reading", "_receive", "_send", "_session", "_stream", "_timer")
+    __slots__ = ("_comes_back", "_ident", "_log", "_reading", "_receive", "_send", "_session", "_stream",
+                 "_timer")  # fmt: skip
 
-    def __init__(self, log: EventLog, session: Session, ident: Raw, send: Send, receive: Receive) -> None:
+    def __init__(
+        self, log: EventLog, session: Session, ident: Raw, send: Send, receive: Receive, comes_back: bool
+    ) -> None:
         self._log, self._session, self._ident = log, session, ident
         self._send, self._receive = send, receive
+        self._comes_back = comes_back
         self._stream: EventStream | None = None
         self._reading: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._begin)
@@ -174,9 +180,11 @@ class CallStream:
         self._begin().put(message)
 
     def polled(self, retry_ms: int | None) -> None:
-        """The server has its caller come back later: have the client do so too (SEP-1699)."""
-        stream = self._stream
-        if stream is not None and stream.reader is not None and stream.opening():
+        """The server has its caller come back later: have a client do so too that can (SEP-1699)."""
+        if not self._comes_back or self._session.version not in PRIMED:
+            return
+        stream = self._begin()
+        if stream.reader is not None:
             stream.reader.stop(retry_ms if retry_ms is not None else RETRY_MS)
 
     async def finish(self, answer: bytes) -> None:
