@@ -24,7 +24,7 @@ from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.events import EventLog
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Sessions
+from gateway.endpoint.sessions import Session, SessionGone, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
@@ -37,6 +37,7 @@ from gateway.sealing import MAX_LIFETIME, KeyRing, Purpose, Sealer
 from gateway.upstream.base import Connection
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
+from gateway.upstream.private import Home, StateLost
 from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
 from registry.continuity import ContinuityRecords
@@ -96,6 +97,7 @@ class Gateway:
         self._upstreams: dict[str, Upstream] = {}
         self._interests = Interests(self, self.sessions, tasks)
         self.sessions.on_recall.append(self._interests.resume)
+        self.sessions.on_end.append(self._interests.ended)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
         self._listings = Listings(
             settings,
@@ -397,6 +399,29 @@ class Gateway:
             uri = jsonrpc.text(params.get("uri"))
             if uri is not None:
                 self.notices.resource_updated(uri, params)
+
+    async def binding(self, home: Home) -> None:
+        """A server is about to keep state for this session; returns when that would be known after a crash."""
+        if isinstance(home, Session):
+            await self.sessions.remember(home)
+
+    def unbound(self, home: Home, server: str) -> GatewayError:
+        """A session calls a server whose state for it is gone: what it is told."""
+        said = f"What server '{server}' kept for this session is gone."
+        if isinstance(home, Session) and home.token:
+            self.sessions.end(home, calls=False)
+            return SessionGone(said)
+        home.lost.discard(server)  # a stream cannot be told 404: it is told once, and begins anew
+        return StateLost(said, "The next call begins anew.")
+
+    def on_private(self, home: Home, message: Shallow) -> None:
+        """A notification outside any call, for this session alone; lists come from the shared connection."""
+        if jsonrpc.text(message.get("method")) == "notifications/resources/updated" and isinstance(
+            home, Session
+        ):
+            uri = jsonrpc.text((jsonrpc.object_of(message.get("params")) or {}).get("uri"))
+            if uri in home.subscriptions:
+                home.tell(jsonrpc.encode(message))
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""

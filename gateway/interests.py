@@ -15,6 +15,7 @@ from gateway.catalog import Catalog
 from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
+from gateway.upstream.base import Connection
 from gateway.upstream.supervisor import State, Upstream
 
 log = logging.getLogger("toolyard")
@@ -68,7 +69,11 @@ class Interests:
                 f"This session has {MAX_SUBSCRIPTIONS} subscriptions.",
                 "End some with resources/unsubscribe.",
             )
-        if uri not in self._subscribed:
+        owner = self._board.upstreams.get(server)
+        if owner is not None and owner.private is not None:
+            connection = await owner.private.connection(session.site(), Era.HANDSHAKE, owner.timeout)
+            await connection.watch(uri)
+        elif uri not in self._subscribed:
             upstream = self._board.upstreams.get(server)
             if upstream is None:
                 raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
@@ -79,6 +84,8 @@ class Interests:
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End a subscription; the server is told when nobody else has one."""
         session.subscriptions.discard(uri)
+        for connection in self._private(session):
+            await connection.unwatch(uri)
         await self._unsubscribe_upstream(uri)
 
     async def _unsubscribe_upstream(self, uri: str) -> None:
@@ -137,8 +144,33 @@ class Interests:
         except GatewayError as error:
             log.debug("ending a subscription to %s: %s", uri, error)
 
-    async def set_log_level(self, level: str) -> None:
+    def _private(self, session: Session) -> list[Connection]:
+        """The connections that belong to this session alone."""
+        owners = [upstream.private for upstream in self._board.upstreams.values() if upstream.private]
+        return [connection for owner in owners if (connection := owner.of(session)) is not None]
+
+    def roots_changed(self, session: Session) -> None:
+        """The roots of a session are others now: tell the servers that keep them for it alone."""
+        for connection in self._private(session):
+            self._tasks.start_soon(self._tell_roots, connection, name="roots changed")
+
+    async def _tell_roots(self, connection: Connection) -> None:
+        try:
+            await connection.notify("notifications/roots/list_changed")
+        except GatewayError as error:
+            log.debug("telling server '%s' of changed roots: %s", connection.server, error)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended: what belonged to it alone ends too."""
+        for upstream in self._board.upstreams.values():
+            if upstream.private is not None:
+                self._tasks.start_soon(upstream.private.end, session, name=f"end {upstream.name}")
+
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from the most verbose level any session wants."""
+        for upstream in self._board.upstreams.values() if session is not None else ():
+            if upstream.private is not None and session is not None:
+                self._tasks.start_soon(upstream.private.set_log_level, session)
         ranks = [session.log_level for session in self._sessions] or [protocol.LOG_LEVELS.index(level)]
         wanted = protocol.LOG_LEVELS[min(ranks)]
         if wanted == self._log_level:

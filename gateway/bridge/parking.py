@@ -44,6 +44,7 @@ class ParkingSite(CallSite):
     def __init__(self, caller: CallSite, features: tuple[str, ...]) -> None:
         super().__init__()
         self.caller = caller
+        self.principal = caller.principal
         self.features = features
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()

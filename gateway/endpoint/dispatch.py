@@ -83,8 +83,11 @@ class Interests(Protocol):
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End that, when no other session wants them. Raises GatewayError."""
 
-    async def set_log_level(self, level: str) -> None:
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from this severity on."""
+
+    def roots_changed(self, session: Session) -> None:
+        """A client's roots are others now."""
 
 
 class Dispatcher:
@@ -178,6 +181,8 @@ class Dispatcher:
                 return
             if "requestId" in params:
                 session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
+        elif method == "notifications/roots/list_changed":
+            self._interests.roots_changed(session)
 
     # our own
 
@@ -218,7 +223,7 @@ class Dispatcher:
             )
         assert caller.session is not None
         caller.session.log_level = rank
-        await self._interests.set_log_level(level)
+        await self._interests.set_log_level(level, caller.session)
         await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 

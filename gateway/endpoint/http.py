@@ -12,7 +12,8 @@ from gateway.endpoint.caller import Caller
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.events import EventLog, EventStream
 from gateway.endpoint.notices import Filter, Notices
-from gateway.endpoint.sessions import Outbox, Session, SessionGone
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, SessionGone
 from gateway.endpoint.stateless import check_stateless, is_stateless, unsupported_version
 from gateway.endpoint.stream import (
     KEEP_ALIVE,

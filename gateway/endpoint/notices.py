@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.endpoint.sessions import Outbox, Session, Sessions
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from registry.model import ItemKind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -12,19 +11,19 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.bridge.features import wanted_feature
+from gateway.endpoint.outbox import Box
 from gateway.errors import RpcError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
 from gateway.policy.principal import LOCAL
 from gateway.sealing import MAX_LIFETIME, Sealer
-from gateway.upstream.call import CallSite, Respond
+from gateway.upstream.call import CallSite, Respond, Withdraw
 from registry.continuity import SessionRecord
 
 LIFETIME: Final = MAX_LIFETIME
 """Seconds a session id is good for."""
 MAX_LIVE: Final = 10_000
 """Sessions kept in memory; the longest unused is dropped first, its id stays good."""
-OUTBOX: Final = 256
-"""Notices that may wait for one stream of a client that reads slowly."""
 MAX_CALLS: Final = 1024
 """Requests one session may have in flight."""
 
@@ -60,59 +59,29 @@ class SessionFacts(msgspec.Struct, array_like=True, frozen=True):
     toolset: str = ""
 
 
-class Box(Protocol):
-    """One stream of a client's, seen from those who have something to tell it."""
+class SessionSite(CallSite):
+    """A session's end of what a server of its own sends outside any call."""
 
-    closed: bool
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.principal = session.principal
 
-    def put(self, message: bytes) -> None:
-        """Queue a message. Never blocks."""
+    @property
+    def home(self) -> Session:
+        return self._session
 
-    def close(self) -> None:
-        """No more messages."""
+    def notify(self, message: Shallow) -> None:
+        self._session.tell(jsonrpc.encode(message))
 
-
-class Outbox:
-    """Notices on their way to one stream of a client.
-
-    Notices say "look again", so a notice that already waits is not queued twice; when the box is
-    full the oldest go, and the client still learns that there is something to look at.
-    """
-
-    __slots__ = ("_arrived", "_waiting", "closed")
-
-    def __init__(self) -> None:
-        self._waiting: OrderedDict[bytes, None] = OrderedDict()
-        self._arrived = asyncio.Event()
-        self.closed = False
-
-    def put(self, message: bytes) -> None:
-        """Queue a message. Never blocks."""
-        if message in self._waiting:
-            return
-        if len(self._waiting) >= OUTBOX:
-            self._waiting.popitem(last=False)
-        self._waiting[message] = None
-        self._arrived.set()
-
-    def close(self) -> None:
-        """No more messages; ``take`` returns an empty list once the box is drained."""
-        self.closed = True
-        self._arrived.set()
-
-    async def take(self, timeout: float) -> list[bytes]:
-        """What has arrived, waiting up to ``timeout`` seconds for something."""
-        if not self._waiting and not self.closed:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return []
-        messages = list(self._waiting)
-        self._waiting.clear()
-        if not self.closed:
-            self._arrived.clear()
-        return messages
+    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+        session = self._session
+        method = jsonrpc.text(message.get("method")) or ""
+        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in session.features:
+            return None
+        key = session.ask(respond)
+        session.tell(jsonrpc.encode({**message, "id": msgspec.Raw(key)}))
+        return lambda: session.withdraw(key)
 
 
 class Session:
@@ -176,6 +145,10 @@ class Session:
             tuple(sorted(self.subscriptions)),
             tuple(sorted(self.private | self.lost)),
         )
+
+    def site(self) -> CallSite:
+        """Its end of what comes outside any call."""
+        return SessionSite(self)
 
     def begin(self, ident: bytes, site: CallSite) -> None:
         """A request is being served. Raises RpcError where its id is in use already."""
@@ -341,18 +314,24 @@ class Sessions:
 
     async def remember(self, session: Session) -> None:
         """Have what a session asked for outlive this process; returns when it will."""
-        if session.token:
+        if session.token and session.ident not in self._ended:
             await self._memory.noted(session.record())
 
-    def end(self, session: Session) -> None:
-        """End a session for good."""
+    def end(self, session: Session, calls: bool = True) -> None:
+        """End a session for good.
+
+        :param calls: give up what is in flight of it, too.
+        """
         self._live.pop(session.token or session.ident, None)
         if session.token:
             self._ended[session.ident] = None
             if len(self._ended) > MAX_LIVE:
                 self._ended.popitem(last=False)
             self._memory.note(session.record(ended=True))
-        session.close()
+        if calls:
+            session.close()
+        else:
+            session.close_streams()
         for tell in self.on_end:
             tell(session)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from gateway import jsonrpc, protocol
@@ -39,6 +39,9 @@ class Connection(ABC):
         self.server = server
         self.peer: Peer | None = None
         self.lost = False
+        self.declared: Mapping[str, Any] = features.DECLARED
+        self.home: CallSite | None = None
+        """The only client there is, on a connection that is not shared."""
         self._on_message = on_message
         self._on_lost = on_lost
         self._next_id = 0
@@ -47,6 +50,11 @@ class Connection(ABC):
         self._listening: asyncio.Task[None] | None = None
         self._acknowledged = 0
         self._acknowledgement = asyncio.Event()
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether requests are in flight."""
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -158,14 +166,15 @@ class Connection(ABC):
         why = f"{method} cannot be put to a client: this client declared no such capability."
         if method in features.METHODS:
             clients = {call.site.client: call for call in calls if call.site is not None}
-            if len(clients) == 1:
+            asked = self.home if not clients else None
+            if len(clients) == 1 or asked is not None:
                 key = bytes(ident)
 
                 def respond(answer: Shallow) -> None:
                     self._asked.pop(key, None)
                     send(jsonrpc.encode({**answer, "jsonrpc": "2.0", "id": ident}))
 
-                withdraw = next(iter(clients.values())).ask(message, respond)
+                withdraw = (asked or next(iter(clients.values()))).ask(message, respond)
                 if withdraw is not None:
                     self._asked[key] = withdraw
                     return

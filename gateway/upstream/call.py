@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from gateway import jsonrpc
 from gateway.errors import UpstreamError, UpstreamTimeout
 from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.principal import LOCAL
+
+if TYPE_CHECKING:
+    from gateway.upstream.private import Home
 
 MAX_CALL_SECONDS: Final = 3600.0
 """Progress extends a call's time, but never past this (2025-11-25, Lifecycle: Timeouts)."""
@@ -44,6 +47,11 @@ class CallSite:
     def client(self) -> object:
         """Who calls: calls of one client share a back-channel."""
         return self
+
+    @property
+    def home(self) -> Home | None:
+        """The session for which a server may keep state, where the caller has one."""
+        return None
 
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""

@@ -95,6 +95,10 @@ class HttpUpstream(Connection):
             ) from None
         self._fields = fields
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._calls)
+
     async def open(self, timeout: float) -> Peer:
         try:
             async with asyncio.timeout(timeout):
@@ -114,7 +118,7 @@ class HttpUpstream(Connection):
         return self.peer
 
     async def _initialize(self) -> Peer:
-        exchange, reply = await self._first("initialize", initialize_params(), b"")
+        exchange, reply = await self._first("initialize", initialize_params(self.declared), b"")
         if reply is None or reply.result is None:
             error = reply.error if reply else None
             if jsonrpc.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
