@@ -89,7 +89,7 @@ class Gateway:
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
         self._ring_records = RingRecords(store, MAX_LIFETIME)
-        self.ring = KeyRing(self._ring_records.keys())
+        self.ring = KeyRing(self._ring_records.ring())
         self.ledger = Ledger(ContinuityRecords(store), self._stored)
         self.sessions = Sessions(Sealer(Purpose.SESSION, self.ring), self.ledger)
         self.events = EventLog(Sealer(Purpose.EVENT, self.ring), self.ledger)
@@ -353,7 +353,7 @@ class Gateway:
             await self._stored(self._ring_records.rotate)
         if retire is not None and not await self._stored(partial(self._ring_records.retire, retire)):
             raise NotFound(f"There is no key {retire.hex()}.", "See: toolyard keys list.")
-        found = await self._stored(self._ring_records.keys)
+        found = await self._stored(self._ring_records.ring)
         self.ring.replace(found)
         return found
 

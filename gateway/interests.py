@@ -12,6 +12,7 @@ import anyio.abc
 
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
+from gateway.endpoint.notices import MAX_SUBSCRIPTIONS
 from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
@@ -22,9 +23,6 @@ log = logging.getLogger("toolyard")
 
 WATCH_TIMEOUT: Final = 5.0
 """Seconds in which servers should take a subscription before its listener is acknowledged."""
-
-MAX_SUBSCRIPTIONS: Final = 1000
-"""Resources one session may subscribe to."""
 
 
 class Board(Protocol):

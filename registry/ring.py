@@ -44,7 +44,7 @@ class RingRecords:
         self._store = store
         self._lifetime = lifetime
 
-    def keys(self) -> list[SealKey]:
+    def ring(self) -> list[SealKey]:
         """The ring, newest first; the first key is made on first use."""
         with self._store.reading() as connection:
             found = _read(connection)

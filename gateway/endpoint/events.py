@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.endpoint.notices import look_again
+from gateway.endpoint.notices import MAX_SUBSCRIPTIONS, look_again
 from gateway.endpoint.sessions import Session
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw
@@ -33,8 +33,8 @@ STREAM_BYTES: Final = 16 * 1024 * 1024
 IDLE_BYTES: Final = 32 * 1024 * 1024
 IDLE_STREAMS: Final = 4096
 """Bounds of what is held in memory of streams without a reader."""
-NOTICES: Final = 256
-"""Notices that may wait for a client that listens on a stream of its own."""
+NOTICES: Final = MAX_SUBSCRIPTIONS + 100
+"""Messages that a stream of notices may hold; a client that is further behind is told to look again."""
 PRIMED: Final = frozenset({"2025-11-25"})
 """Revisions whose clients take an event without data; older ones would read JSON in it (SEP-1699)."""
 
@@ -129,9 +129,19 @@ class EventStream:
         if self.request is None:
             if any(waiting == message for at, waiting in self.events if at > self._read):
                 return
-            while len(self.events) >= NOTICES:
-                self._size -= len(self.events.popleft()[1])
+            if len(self.events) >= NOTICES:
+                self._make_room()
         self._append(message)
+
+    def _make_room(self) -> None:
+        """Drop the oldest notice; where it was not read, all of them, for those that stand for any."""
+        at, oldest = self.events.popleft()
+        self._size -= len(oldest)
+        if at > self._read:
+            self.events.clear()
+            self._size = 0
+            for message in look_again(self.session.subscriptions):
+                self._append(message)
 
     def finish(self, answer: bytes) -> None:
         """Append the message that ends the stream."""

@@ -28,6 +28,7 @@ _FIELDS: Final = {
     "resourcesListChanged": "notifications/resources/list_changed",
 }
 MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources that one session, or one listener, may want to hear of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,7 +248,11 @@ class HttpUpstream(Connection):
                 return
             exchange = self._resumed[call] = PostExchange(call, self._on_server_message)
             exchange.on_broken = lambda last, retry, own: self._resume_later(
-                call, RESUMES if last != last_id else tries - 1, last, retry, own
+                call,
+                RESUMES if last != last_id else tries - 1,
+                last,
+                retry_ms if retry is None else retry,
+                own,
             )
             fields = {**self._own_headers, **self._fields, "Last-Event-ID": last_id.decode("latin-1")}
             try:

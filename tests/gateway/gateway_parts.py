@@ -135,7 +135,7 @@ class Wire:
             if found:
                 buffer = self._buffer = rest
                 data = [line[5:] for line in block.split(b"\r\n") if line.startswith(b"data:")]
-                if data:
+                if b"".join(data).strip():  # an event without data only says where to come back to
                     return json.loads(b"".join(data))
                 continue
             piece = await self.chunk()
