@@ -35,6 +35,7 @@ from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.sealing import MAX_LIFETIME, KeyRing, Purpose, Sealer
 from gateway.upstream.base import Connection
+from gateway.upstream.isolation import isolated
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
 from gateway.upstream.private import Home, StateLost
@@ -288,6 +289,7 @@ class Gateway:
                 f"Choose another name, or run: toolyard remove {spec.name}.",
                 status=409,
             )
+        isolated(spec)  # a value that means nothing is refused before anything is kept
         ordinal = max([1000, *(server.ordinal + 1 for server in self.servers.values())])
         server = Server(spec, Origin.ADDED, ordinal)
         approval = await self._approval(spec)
@@ -355,6 +357,8 @@ class Gateway:
             raise NotFound(f"There is no key {retire.hex()}.", "See: toolyard keys list.")
         found = await self._stored(self._ring_records.ring)
         self.ring.replace(found)
+        if retire is not None:
+            self.sessions.end_unsealed()
         return found
 
     # what upstreams ask of their owner

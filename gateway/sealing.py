@@ -123,6 +123,11 @@ class Sealer:
         expires = int.from_bytes(body[:_EXPIRY_BYTES], "big")
         return (body[_EXPIRY_BYTES:].decode(), expires) if self._clock() <= expires else None
 
+    def knows(self, token: str) -> bool:
+        """Whether the key that sealed a token is in the ring."""
+        data = _bytes(token)
+        return data is not None and self._ring.cipher(data[:KEY_ID_BYTES]) is not None
+
     def _facts(self, principal: str, binding: str) -> bytes:
         """What is authenticated with a token without standing in it; no two triples read the same."""
         return jsonrpc.encode((self._purpose, principal, binding))

@@ -335,6 +335,12 @@ class Sessions:
         for tell in self.on_end:
             tell(session)
 
+    def end_unsealed(self) -> None:
+        """End the sessions whose key is in the ring no more."""
+        for session in list(self._live.values()):
+            if session.token and not self._sealer.knows(session.token):
+                self.end(session)
+
     def close(self) -> None:
         """End every stream on which clients listen; the ids stay good for the next process."""
         for session in self._live.values():

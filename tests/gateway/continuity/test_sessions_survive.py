@@ -134,6 +134,8 @@ async def test_after_rotation_older_ids_open_and_after_retirement_they_do_not(tm
             await moved(one, second.port)
             assert (await one.request("ping")).status == 200
         await second.gateway.keys(retire=(await second.gateway.keys())[-1].ident)
+        assert (await client.request("ping")).status == 404
+        assert (await newer.request("ping")).status == 200
     async with running_gateway([stateful()], root=tmp_path) as third:
         await moved(client, third.port)
         assert (await client.request("ping")).status == 404
