@@ -13,7 +13,8 @@ import anyio.abc
 
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
-from gateway.endpoint.sessions import MAX_SUBSCRIPTIONS, UNSET_LEVEL, Session, Sessions
+from gateway.endpoint.notices import MAX_SUBSCRIPTIONS
+from gateway.endpoint.sessions import UNSET_LEVEL, Session, Sessions
 from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -35,6 +36,9 @@ class Board(Protocol):
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
         """The servers by name."""
+
+    async def settled(self) -> None:
+        """Wait, within the shared grace, for servers whose catalog was never seen."""
 
 
 class Interests:
@@ -62,10 +66,14 @@ class Interests:
         if len(session.subscriptions) >= MAX_SUBSCRIPTIONS and uri not in session.subscriptions:
             raise RpcError(
                 protocol.INVALID_PARAMS,
-                f"This session watches {MAX_SUBSCRIPTIONS} resources.",
-                "Unwatch some.",
+                f"This session has {MAX_SUBSCRIPTIONS} subscriptions.",
+                "End some with resources/unsubscribe.",
             )
-        if uri not in self._subscribed:
+        owner = self._board.upstreams.get(server)
+        if owner is not None and owner.private is not None:
+            connection = await owner.private.connection(session.site(), Era.HANDSHAKE, owner.timeout)
+            await connection.watch(uri)
+        elif uri not in self._subscribed:
             upstream = self._board.upstreams.get(server)
             if upstream is None:
                 raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
@@ -76,6 +84,8 @@ class Interests:
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End a subscription; the server is told when nobody else has one."""
         session.subscriptions.discard(uri)
+        for connection in self._private(session):
+            await connection.unwatch(uri)
         await self._unsubscribe_upstream(uri)
 
     async def _unsubscribe_upstream(self, uri: str) -> None:
@@ -91,6 +101,19 @@ class Interests:
         A server that is away is told when it is back.
         """
         self._listened.update(uris)
+        await self._watch(uris)
+
+    def resume(self, session: Session) -> None:
+        """A session from before a restart is back: have servers tell what it wanted to hear."""
+        self._tasks.start_soon(self._resume, session, name="resume")
+
+    async def _resume(self, session: Session) -> None:
+        await self._board.settled()
+        await self._watch(frozenset(session.subscriptions))
+        if session.log_level != UNSET_LEVEL:
+            await self.set_log_level(protocol.LOG_LEVELS[session.log_level])
+
+    async def _watch(self, uris: frozenset[str]) -> None:
         new = []
         for uri in uris - self._subscribed.keys():
             if candidates := self._board.catalog.read_candidates(uri):
@@ -122,9 +145,34 @@ class Interests:
         except GatewayError as error:
             log.debug("ending a subscription to %s: %s", uri, error)
 
-    async def set_log_level(self, level: str) -> None:
+    def _private(self, session: Session) -> list[Connection]:
+        """The connections that belong to this session alone."""
+        owners = [upstream.private for upstream in self._board.upstreams.values() if upstream.private]
+        return [connection for owner in owners if (connection := owner.of(session)) is not None]
+
+    def roots_changed(self, session: Session) -> None:
+        """The roots of a session are others now: tell the servers that keep them for it alone."""
+        for connection in self._private(session):
+            self._tasks.start_soon(self._tell_roots, connection, name="roots changed")
+
+    async def _tell_roots(self, connection: Connection) -> None:
+        try:
+            await connection.notify("notifications/roots/list_changed")
+        except GatewayError as error:
+            log.debug("telling server '%s' of changed roots: %s", connection.server, error)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended: what belonged to it alone ends too."""
+        for upstream in self._board.upstreams.values():
+            if upstream.private is not None:
+                self._tasks.start_soon(upstream.private.end, session, name=f"end {upstream.name}")
+
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from the most verbose level any session wants."""
-        ranks = [session.log_level for session in self._sessions if session.log_level != UNSET_LEVEL]
+        for upstream in self._board.upstreams.values() if session is not None else ():
+            if upstream.private is not None and session is not None:
+                self._tasks.start_soon(upstream.private.set_log_level, session)
+        ranks = [other.log_level for other in self._sessions if other.log_level != UNSET_LEVEL]
         wanted = protocol.LOG_LEVELS[min(ranks, default=protocol.LOG_LEVELS.index(level))]
         if wanted == self._log_level:
             return

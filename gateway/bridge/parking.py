@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import wanted_feature
-from gateway.bridge.seal import Sealer
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
+from gateway.sealing import Sealer
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
 
@@ -29,7 +29,7 @@ Call = Coroutine[Any, Any, tuple[Connection, Reply]]
 
 
 class ParkedLost(RpcError):
-    """The handle is genuine, but its call is gone: answered, expired, or lost with a restart."""
+    """The handle is genuine, but its call went with the process that had parked it."""
 
     kind = "parked_call_lost"
     retriable = True
@@ -44,6 +44,7 @@ class ParkingSite(CallSite):
     def __init__(self, caller: CallSite, features: tuple[str, ...]) -> None:
         super().__init__()
         self.caller = caller
+        self.principal = caller.principal
         self.features = features
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()
@@ -76,10 +77,11 @@ class _Parked:
 
 
 class Parking:
-    """Starts calls that may have to be parked, and resumes those that were."""
+    """Starts calls that may have to be parked, and resumes those that were, once each time."""
 
-    def __init__(self, key: bytes) -> None:
-        self._sealer = Sealer("parked", key)
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._process = secrets.token_urlsafe(9)
         self._parked: dict[str, _Parked] = {}
 
     def __len__(self) -> int:
@@ -110,14 +112,21 @@ class Parking:
 
         :param token: the progress token of the retry.
         """
-        ident = self._sealer.open(binding, handle)
-        if ident is None:
+        opened = self._sealer.open(caller.principal, binding, handle)
+        if opened is None:
             raise RpcError(
                 protocol.INVALID_PARAMS,
                 "requestState is not one this gateway gave for this request, or it has expired.",
                 "Send the request again without it.",
             )
+        process, _, ident = opened.partition(" ")
         parked = self._parked.pop(ident, None)
+        if parked is None and process == self._process:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "requestState has been used already, or its call has ended.",
+                "Use the one of the latest answer, or send the request again without it.",
+            )
         if parked is None:
             raise ParkedLost(
                 protocol.INTERNAL_ERROR,
@@ -174,7 +183,9 @@ class Parking:
             {
                 "resultType": "input_required",
                 "inputRequests": requests,
-                "requestState": self._sealer.seal(parked.binding, ident, LIFETIME),
+                "requestState": self._sealer.seal(
+                    parked.site.caller.principal, parked.binding, f"{self._process} {ident}", LIFETIME
+                ),
             }
         )
 

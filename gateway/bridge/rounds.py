@@ -16,9 +16,9 @@ from gateway import jsonrpc, protocol
 from gateway.bridge.crossing import answer_for, ask_for
 from gateway.bridge.features import METHODS
 from gateway.bridge.rewrites import Leg
-from gateway.errors import RpcError, UpstreamProtocolError
+from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError
 from gateway.jsonrpc import Raw, Shallow
-from gateway.upstream.call import CallCancelled, CallSite
+from gateway.upstream.call import CallSite
 
 MAX_ROUNDS: Final = 16
 MAX_REQUESTS: Final = 32
@@ -48,12 +48,12 @@ class _Gathering(CallSite):
         super().__init__()
         self._round: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def cancel(self, reason: str) -> None:
+    def give_up(self, why: UpstreamError) -> None:
         if not self._round.done():
-            self._round.set_exception(CallCancelled(reason))
+            self._round.set_exception(why)
 
     async def given_up(self) -> None:
-        """Wait for that. Raises CallCancelled."""
+        """Wait for that. Raises the reason."""
         await self._round
 
     def over(self) -> None:
@@ -86,7 +86,7 @@ async def gather_input(caller: CallSite, fields: Shallow, server: str, revision:
             if asked:
                 await asyncio.wait(asked)
             watch.cancel()
-    except* (RpcError, CallCancelled) as failures:
+    except* (RpcError, UpstreamError) as failures:
         raise _first(failures) from None
     finally:
         gathering.over()

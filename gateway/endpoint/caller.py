@@ -9,8 +9,9 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import capabilities_of, wanted_feature
-from gateway.endpoint.sessions import UNSET_LEVEL, Session
+from gateway.endpoint.sessions import UNSET_LEVEL, Session, put_to_client
 from gateway.jsonrpc import Shallow
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite, Report, Respond, Withdraw
 
@@ -27,9 +28,20 @@ class Caller(CallSite):
     :param session: the handshake-era session, or None in the stateless era.
     :param emit: None where the client takes nothing but the answer.
     :param headers: of a 2026-07-28 request over HTTP, where they repeat parts of the body.
+    :param principal: whose request it is.
     """
 
-    __slots__ = ("_emit", "_keys", "era", "headers", "log_level", "revision", "session")
+    __slots__ = (
+        "_emit",
+        "_keys",
+        "era",
+        "headers",
+        "log_level",
+        "on_polled",
+        "principal",
+        "revision",
+        "session",
+    )
 
     def __init__(
         self,
@@ -38,8 +50,11 @@ class Caller(CallSite):
         emit: Emit | None,
         log_level: int | None,
         headers: Mapping[bytes, bytes] | None = None,
+        principal: str = LOCAL,
     ) -> None:
         super().__init__()
+        self.principal = principal
+        self.on_polled: Callable[[int | None], None] | None = None
         self.headers = headers
         self.era = era
         self.revision = session.version if session is not None else protocol.LATEST_STATELESS
@@ -51,6 +66,10 @@ class Caller(CallSite):
     @property
     def client(self) -> object:
         return self.session if self.session is not None else self
+
+    @property
+    def home(self) -> Session | None:
+        return self.session
 
     def tell(self, message: Shallow) -> None:
         if self.session is None:
@@ -76,12 +95,7 @@ class Caller(CallSite):
 
         key = session.ask(responded, report)
         self._keys.add(key)
-        meta = jsonrpc.object_of(params.get("_meta")) or {}
-        if "progressToken" in meta:  # unique to the server, which is one of many to this client
-            meta["progressToken"] = msgspec.Raw(key)
-            message = {**message, "params": jsonrpc.raw({**params, "_meta": meta})}
-        rest = {name: value for name, value in message.items() if name not in ("jsonrpc", "id")}
-        emit(jsonrpc.encode({"jsonrpc": "2.0", "id": msgspec.Raw(key), **rest}))
+        emit(put_to_client(message, key))
 
         def withdraw() -> None:
             if key in self._keys:
@@ -117,6 +131,10 @@ class Caller(CallSite):
         if jsonrpc.text(message.get("method")) == "notifications/message" and not self._wants(message):
             return
         self._emit(jsonrpc.encode(message))
+
+    def polled(self, retry_ms: int | None) -> None:
+        if self.on_polled is not None:
+            self.on_polled(retry_ms)
 
     def _wants(self, message: Shallow) -> bool:
         """Whether the caller asked for log messages of this severity."""

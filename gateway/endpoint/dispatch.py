@@ -14,13 +14,14 @@ from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rewrites import MAY_ASK, Leg, elicitations
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
-from gateway.bridge.seal import Sealer
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
+from gateway.sealing import KeyRing, Purpose, Sealer
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
@@ -82,25 +83,28 @@ class Interests(Protocol):
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End that, when no other session wants them. Raises GatewayError."""
 
-    async def set_log_level(self, level: str) -> None:
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from this severity on."""
 
     async def log_from(self, upstream: Upstream, rank: int) -> None:
         """Have a handshake-era server send them from this rank on, for one request's sake."""
 
+    def roots_changed(self, session: Session) -> None:
+        """A client's roots are others now."""
+
 
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
-    :param key: seals what passes through clients' hands; at least 32 bytes.
+    :param ring: seals what passes through clients' hands.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes) -> None:
+    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, ring: KeyRing) -> None:
         self._board = board
         self._interests = interests
         self.sessions = sessions
-        self.parking = Parking(key)
-        self._states = Sealer("state", key)
+        self.parking = Parking(Sealer(Purpose.HANDLE, ring))
+        self._states = Sealer(Purpose.STATE, ring)
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
             "ping": self._ping,
@@ -115,8 +119,13 @@ class Dispatcher:
             **{method: self._lister(method) for method in LIST_KINDS},
         }
 
-    def initialize(self, params: Shallow) -> tuple[Session, bytes]:
-        """Open a session: the session and the ``initialize`` result. Raises RpcError."""
+    def initialize(
+        self, params: Shallow, principal: str = LOCAL, *, lasting: bool = False
+    ) -> tuple[Session, bytes]:
+        """Open a session: the session and the ``initialize`` result. Raises RpcError.
+
+        :param lasting: its client gets an id to come back with.
+        """
         try:
             requested = jsonrpc.value(params["protocolVersion"])
             info = jsonrpc.value(params["clientInfo"]) if "clientInfo" in params else {}
@@ -128,7 +137,7 @@ class Dispatcher:
             features = features_of(jsonrpc.value(params.get("capabilities", msgspec.Raw(b"{}"))))
         except msgspec.MsgspecError:
             features = ()
-        session = self.sessions.open(version, name, features)
+        session = self.sessions.open(version, name, features, principal, lasting=lasting)
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": capabilities(Era.HANDSHAKE),
@@ -177,6 +186,8 @@ class Dispatcher:
                 session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
         elif method == "notifications/progress":
             session.reported(jsonrpc.object_of(message.get("params")) or {})
+        elif method == "notifications/roots/list_changed":
+            self._interests.roots_changed(session)
 
     # our own
 
@@ -217,7 +228,8 @@ class Dispatcher:
             )
         assert caller.session is not None
         caller.session.log_level = rank
-        await self._interests.set_log_level(level)
+        await self._interests.set_log_level(level, caller.session)
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     # passed on
@@ -300,7 +312,7 @@ class Dispatcher:
         """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
         binding = _binding(upstream.name, method, params)
         if "requestState" in params:
-            state = self._states.open(binding, jsonrpc.text(params["requestState"]) or "")
+            state = self._states.open(caller.principal, binding, jsonrpc.text(params["requestState"]) or "")
             if state is None:
                 raise RpcError(
                     protocol.INVALID_PARAMS,
@@ -314,7 +326,8 @@ class Dispatcher:
             return _passed(
                 ident, reply if reply.error is None else _crossed(caller, connection, reply, method)
             )
-        sealed = self._states.seal(binding, bytes(wanted["requestState"]).decode(), STATE_LIFETIME)
+        state = bytes(wanted["requestState"]).decode()
+        sealed = self._states.seal(caller.principal, binding, state, STATE_LIFETIME)
         return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
 
     async def _forward_parkable(
@@ -415,11 +428,13 @@ class Dispatcher:
             raise self._no_resource(caller, uri)
         assert caller.session is not None
         await self._interests.subscribe(caller.session, uri, candidates[0])
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     async def _unsubscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         assert caller.session is not None
         await self._interests.unsubscribe(caller.session, self._uri(params))
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.endpoint.sessions import MAX_SUBSCRIPTIONS, Outbox, Session, Sessions
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from registry.model import ItemKind
@@ -28,6 +29,8 @@ _FIELDS: Final = {
 }
 LARGEST_UPDATE: Final = 16 * 1024
 """Bytes that a server may say along with an update; of more, clients are told the URI alone."""
+MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources that one session, or one listener, may want to hear of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ class Filter:
         if self.uris:
             fields["resourceSubscriptions"] = sorted(self.uris)
         return fields
+
+
+def look_again(uris: Iterable[str]) -> list[bytes]:
+    """The notices for a client that may have missed any: every list and these resources."""
+    updated = "notifications/resources/updated"
+    messages = [jsonrpc.notification(method) for method in sorted(set(METHODS.values()))]
+    return messages + [jsonrpc.notification(updated, jsonrpc.encode({"uri": uri})) for uri in sorted(uris)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,7 @@ class Notices:
         plain, about = jsonrpc.notification("notifications/resources/updated", data), uri.encode()
         for session in self._sessions:
             if uri in session.subscriptions:
-                session.tell(plain, about)
+                session.tell(plain)
         for listener in self._listeners.values():
             if uri in listener.wants.uris:
                 listener.outbox.put(_tagged(listener, "notifications/resources/updated", params), about)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 from gateway import jsonrpc, protocol
 from gateway.bridge import features
@@ -45,12 +45,20 @@ class Connection(ABC):
         self.server = server
         self.peer: Peer | None = None
         self.lost = False
+        self.declared: Mapping[str, Any] = features.DECLARED
+        self.home: CallSite | None = None
+        """The only client there is, on a connection that is not shared."""
         self._on_message = on_message
         self._on_lost = on_lost
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
         self._elicited: OrderedDict[bytes, CallSite] = OrderedDict()
         self._listening: Listening | None = None
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether requests are in flight."""
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -168,9 +176,10 @@ class Connection(ABC):
         why = f"{method} cannot be put to a client: this client declared no such capability."
         if method in features.METHODS:
             clients = {call.site.client: call for call in calls if call.site is not None}
-            if len(clients) == 1:
+            asked = self.home if not clients else None
+            if len(clients) == 1 or asked is not None:
                 try:
-                    if self._put(message, next(iter(clients.values())), send):
+                    if self._put(message, asked or next(iter(clients.values())), send):
                         return
                 except RpcError as error:
                     send(jsonrpc.error(ident, error.to_error()))
@@ -180,9 +189,9 @@ class Connection(ABC):
                 why = f"{method} cannot be put to a client: calls of {len(clients)} clients are in flight."
         send(jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why}))
 
-    def _put(self, message: Shallow, call: PendingCall, send: Callable[[bytes], None]) -> bool:
-        """Put a server's request to the caller. Raises RpcError where its revision has no such thing."""
-        ident, site = message["id"], call.site
+    def _put(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
+        """Put a server's request to a client. Raises RpcError where its revision has no such thing."""
+        ident, site = message["id"], asked if isinstance(asked, CallSite) else asked.site
         assert self.peer is not None
         assert site is not None
         if len(self._asked) >= MAX_ASKED:
@@ -203,7 +212,7 @@ class Connection(ABC):
                 told = jsonrpc.encode({**progress, "progressToken": token})
                 send(jsonrpc.notification("notifications/progress", told))
 
-        withdraw = call.ask(ask_for(client, server, message, leg), respond, report)
+        withdraw = asked.ask(ask_for(client, server, message, leg), respond, report)
         if withdraw is None:
             return False
         self._asked[key] = withdraw

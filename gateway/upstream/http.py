@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -44,6 +45,10 @@ DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
 """Messages to a server that no caller waits for: how many at a time, and seconds for each."""
+RESUMES: Final = 8
+"""Attempts in a row, without one new event, to go on with a call's stream."""
+RESUME_PAUSE: Final = (1.0, 30.0)
+"""Seconds before an attempt where the server names none, and at most."""
 
 
 class HttpUpstream(Connection):
@@ -68,6 +73,8 @@ class HttpUpstream(Connection):
         self._reading: asyncio.Task[None] | None = None
         self._aside: set[asyncio.Task[None]] = set()
         self._calls: set[PendingCall] = set()
+        self._resumed: dict[PendingCall, PostExchange] = {}
+        self._resumes: set[asyncio.Task[None]] = set()
         self._closed = False
         self._head = b""
         self._set_head({})
@@ -85,6 +92,10 @@ class HttpUpstream(Connection):
                 f"Server '{self.server}': {error}.", "Correct its URL or headers."
             ) from None
         self._fields = fields
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._calls)
 
     async def open(self, timeout: float) -> Peer:
         try:
@@ -106,7 +117,7 @@ class HttpUpstream(Connection):
         return self.peer
 
     async def _initialize(self) -> Peer:
-        exchange, reply = await self._first("initialize", initialize_params(), b"")
+        exchange, reply = await self._first("initialize", initialize_params(self.declared), b"")
         if reply is None or reply.result is None:
             error = reply.error if reply else None
             if jsonrpc.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
@@ -193,6 +204,8 @@ class HttpUpstream(Connection):
         session = self._session
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
         exchange = PostExchange(call, self._on_server_message)
+        if self._era is Era.HANDSHAKE:
+            exchange.on_broken = partial(self._resume_later, call, RESUMES)
         self._calls.add(call)
         try:
             await self._send(exchange, jsonrpc.request(ident, method, data), headers)
@@ -200,7 +213,8 @@ class HttpUpstream(Connection):
         except (asyncio.CancelledError, UpstreamError) as error:
             if exchange.status == 404 and session is not None and isinstance(error, UpstreamProtocolError):
                 self._session_lost()
-            if exchange.connection is not None and not exchange.complete:
+            resumed = self._resumed.get(call)
+            if exchange.connection is not None and (not exchange.complete or resumed is not None):
                 exchange.abandon()
                 if self._era is Era.HANDSHAKE:
                     self._cancel_upstream(ident)
@@ -208,11 +222,51 @@ class HttpUpstream(Connection):
         finally:
             call.settle()
             self._calls.discard(call)
+            if (resumed := self._resumed.pop(call, None)) is not None:
+                resumed.abandon()
         if not exchange.complete and exchange.connection is not None:
             exchange.connection.end_within(DRAIN)
         if exchange.status == 404 and session is not None and reply.error is not None:
             self._session_lost()
         return reply
+
+    def _resume_later(
+        self, call: PendingCall, tries: int, last_id: bytes, retry_ms: int | None, of_its_own: bool
+    ) -> None:
+        """Ask for the rest of a call's stream after the pause the server wants (SEP-1699)."""
+        if self._closed or not tries:
+            call.fail(UpstreamUnavailable(f"Server '{self.server}' broke the stream of its answer."))
+            return
+        if of_its_own and call.site is not None:
+            call.site.polled(retry_ms)
+        pause = min(RESUME_PAUSE[1], RESUME_PAUSE[0] if retry_ms is None else retry_ms / 1000)
+
+        async def resume() -> None:
+            await asyncio.sleep(pause)
+            if call.future.done():
+                return
+            exchange = self._resumed[call] = PostExchange(call, self._on_server_message)
+            exchange.on_broken = lambda last, retry, own: self._resume_later(
+                call,
+                RESUMES if last != last_id else tries - 1,
+                last,
+                retry_ms if retry is None else retry,
+                own,
+            )
+            fields = {**self._own_headers, **self._fields, "Last-Event-ID": last_id.decode("latin-1")}
+            try:
+                head = request_head(self._pool, target(self._url), fields, "text/event-stream")
+                exchange.connection = await self._pool.acquire()
+                exchange.connection.send(b"GET " + head + b"\r\n", exchange)
+            except UpstreamError as error:
+                log.debug("going on with a stream of server '%s': %s", self.server, error)
+                self._resume_later(call, tries - 1, last_id, retry_ms, False)
+            except ValueError as error:
+                call.fail(UpstreamProtocolError(f"Server '{self.server}' gave a bad event id: {error}."))
+
+        task = asyncio.create_task(resume(), name=f"resume {self.server}")
+        self._resumes.add(task)
+        task.add_done_callback(self._resumes.discard)
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
@@ -336,7 +390,9 @@ class HttpUpstream(Connection):
         self._closed = True
         if self._listening is not None:
             await self._listening.close()
-        tasks = [*self._aside, *([self._reading] if self._reading is not None else [])]
+        for call in list(self._calls):
+            call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' is being closed."))
+        tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

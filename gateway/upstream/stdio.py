@@ -87,6 +87,10 @@ class StdioConnection(Connection):
         """The child's process id while it runs."""
         return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
+
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
         marker = self._lifeline.marker()
@@ -141,7 +145,7 @@ class StdioConnection(Connection):
         # 2026-07-28 server must refuse it with an error, which settles its era at once.
         refusal = None
         if self._era is Era.HANDSHAKE:
-            reply = await self.request("initialize", initialize_params(), timeout=timeout)
+            reply = await self.request("initialize", initialize_params(self.declared), timeout=timeout)
             if reply.result is not None:
                 peer = peer_from_initialize(self.server, reply)
                 await self.notify("notifications/initialized")
