@@ -53,6 +53,7 @@ class Interests:
         self._tasks = tasks
         self._subscribed: dict[str, str] = {}
         self._listened: Counter[str] = Counter()
+        self._underway: dict[str, asyncio.Event] = {}
         self._log_level: str | None = None
         self._logged: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
 
@@ -60,6 +61,8 @@ class Interests:
         """Tell a server that was connected anew."""
         if self._log_level is not None:
             await self._send_log_level(upstream, self._log_level)
+        # What was listened to before anybody knew whose it is.
+        await self._watch(frozenset(self._listened))
 
     async def subscribe(self, session: Session, uri: str, server: str) -> None:
         """Have the server tell of updates to a resource. Raises GatewayError."""
@@ -101,6 +104,8 @@ class Interests:
         A server that is away is told when it is back.
         """
         self._listened.update(uris)
+        if not all(map(self._board.catalog.read_candidates, uris)):
+            await self._board.settled()
         await self._watch(uris)
 
     def resume(self, session: Session) -> None:
@@ -114,14 +119,17 @@ class Interests:
             await self.set_log_level(protocol.LOG_LEVELS[session.log_level])
 
     async def _watch(self, uris: frozenset[str]) -> None:
-        new = []
         for uri in uris - self._subscribed.keys():
             if candidates := self._board.catalog.read_candidates(uri):
                 self._subscribed[uri] = candidates[0]
-                new.append((self._board.upstreams.get(candidates[0]), uri))
+                self._underway[uri] = asyncio.Event()
+                upstream = self._board.upstreams.get(candidates[0])
+                # Not in the listener's own task: it may leave while others wait for the same.
+                self._tasks.start_soon(self._try_to_watch, upstream, uri, name="watch")
+        underway = [self._underway[uri].wait() for uri in uris if uri in self._underway]
         try:
             async with asyncio.timeout(WATCH_TIMEOUT):
-                await asyncio.gather(*(self._try_to_watch(upstream, uri) for upstream, uri in new))
+                await asyncio.gather(*underway)
         except TimeoutError:
             log.info("a client listens to resources of a server that is slow to answer")
 
@@ -131,6 +139,8 @@ class Interests:
                 await upstream.watch(uri)
         except GatewayError as error:
             log.info("updates of %s will not be heard of: %s", uri, error)
+        finally:
+            self._underway.pop(uri).set()
 
     def unwatch(self, uris: frozenset[str]) -> None:
         """A listener of these resources has left."""
