@@ -55,11 +55,13 @@ class StoreWork(Protocol):
 class TaskSite(CallSite):
     """The call site of a call that may become a task.
 
+    :param principal: whose call it is.
     :param notify_client: takes what the server says while the client still waits for the answer.
     """
 
-    def __init__(self, notify_client: Callable[[Shallow], None] | None) -> None:
+    def __init__(self, principal: str, notify_client: Callable[[Shallow], None] | None = None) -> None:
         super().__init__()
+        self.principal = principal
         self._notify_client = notify_client
         self.task: Task | None = None
 
@@ -124,7 +126,9 @@ class Tasks:
                     continue
                 if task.status is Status.INPUT_REQUIRED and task.suspended and task.suspended.portable:
                     self._live[task.ident] = task
-                    self._group.start_soon(self._go_on, task, TaskSite(None), name=f"task {task.ident}")
+                    self._group.start_soon(
+                        self._go_on, task, TaskSite(task.suspended.principal), name=f"task {task.ident}"
+                    )
                 else:
                     task.move(Status.FAILED, self._clock(), *_lost("restarted"))
                     await self._stored(partial(self._records.put, task.record()))
@@ -248,7 +252,7 @@ class Tasks:
     ) -> None:
         """Follow a call that has become a task to its end."""
         self._sites[task.ident] = site
-        if self._settle(task, await self._outcome(first), params, headers, portable()):
+        if self._settle(task, site, await self._outcome(first), params, headers, portable()):
             await self._finish(task)
         else:
             await self._go_on(task, site)
@@ -274,13 +278,13 @@ class Tasks:
             if waiting.state is not None:
                 params["requestState"] = waiting.state
             outcome = await self._outcome(self.attempt(site, task.server, params, waiting.headers))
-            if self._settle(task, outcome, waiting.params, waiting.headers, waiting.portable):
+            if self._settle(task, site, outcome, waiting.params, waiting.headers, waiting.portable):
                 break
         else:
             if task.suspended is not None and self.abandon is not None:
                 self.abandon(task.server, task.suspended)
             error = UpstreamProtocolError(f"Server '{task.server}' asked for input {MAX_ROUNDS} times.")
-            self._settle(task, error, {}, "", False)
+            self._settle(task, site, error, {}, "", False)
         await self._finish(task)
 
     @staticmethod
@@ -296,6 +300,7 @@ class Tasks:
     def _settle(
         self,
         task: Task,
+        site: TaskSite,
         outcome: bytes | GatewayError,
         params: Shallow,
         headers: str,
@@ -316,7 +321,7 @@ class Tasks:
             else:
                 retry = {k: v for k, v in params.items() if k not in ("inputResponses", "requestState")}
                 try:
-                    task.suspend(retry, headers, wanted, portable, now)
+                    task.suspend(site.principal, retry, headers, wanted, portable, now)
                 except msgspec.MsgspecError:
                     error = UpstreamProtocolError(
                         f"Server '{task.server}' asks for input in a form that is not MCP."

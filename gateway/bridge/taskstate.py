@@ -33,6 +33,7 @@ class Status(StrEnum):
 class Suspended(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it takes to go on with a call that waits for input, in this process or the next.
 
+    :param principal: whose call it is.
     :param params: of the request, as they go to the server.
     :param headers: further HTTP header lines for a server of 2026-07-28.
     :param wanted: the server's requests that are not answered yet, by the key the client knows.
@@ -42,6 +43,7 @@ class Suspended(msgspec.Struct, frozen=True, omit_defaults=True):
     :param portable: whether the server keeps nothing of the call meanwhile, so that it survives us.
     """
 
+    principal: str
     params: dict[str, Raw]
     wanted: dict[str, Raw]
     keys: dict[str, str]
@@ -86,11 +88,14 @@ class Task:
             self.suspended = None
         return True
 
-    def suspend(self, params: Shallow, headers: str, fields: Shallow, portable: bool, now: float) -> None:
+    def suspend(
+        self, principal: str, params: Shallow, headers: str, fields: Shallow, portable: bool, now: float
+    ) -> None:
         """Wait for the input that an ``input_required`` result asks for. Raises MsgspecError."""
         asked = jsonrpc.shallow(fields["inputRequests"]) if "inputRequests" in fields else {}
         keys = {self._fresh(key): key for key in asked}
         self.suspended = Suspended(
+            principal=principal,
             params=params,
             wanted={key: asked[own] for key, own in keys.items()},
             keys=keys,

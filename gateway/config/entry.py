@@ -111,6 +111,10 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
         isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout <= 1e9
     ):
         fault("timeout cannot be used", "seconds, a number over 0", "timeout")
+    isolation = entry.get("isolation")
+    if isolation not in (None, "shared", "session"):
+        fault(f"isolation is {isolation!r}" if isinstance(isolation, str) else f"isolation is {kind(isolation)}",
+              '"shared", or "session" for a process per client session', "isolation")  # fmt: skip
     disabled, enabled = boolean("disabled", False), boolean("enabled", True)
     transport = _transport(entry, fault)
     if faults or transport is None:

@@ -9,11 +9,11 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.crossing import result_for
+from gateway.bridge.crossing import reply_for
 from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
+from gateway.bridge.rewrites import MAY_ASK, Leg, elicitations
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
-from gateway.bridge.seal import Sealer
 from gateway.bridge.tasks import Tasks
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
@@ -21,7 +21,10 @@ from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.endpoint.tasks import TaskMethods
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
+from gateway.sealing import KeyRing, Purpose, Sealer
+from gateway.upstream.base import Connection
 from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
 from gateway.upstream.peer import client_info
@@ -45,8 +48,6 @@ _HANDSHAKE_ONLY: Final = frozenset(
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
 _NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_MAY_ASK: Final = frozenset(_NAMES)
-"""Requests that may be answered with ``input_required`` (2026-07-28, Supported Requests)."""
 STATE_LIFETIME: Final = 24 * 3600.0
 """Seconds a server's ``requestState`` is good for in a client's hands."""
 _MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
@@ -88,25 +89,31 @@ class Interests(Protocol):
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End that, when no other session wants them. Raises GatewayError."""
 
-    async def set_log_level(self, level: str) -> None:
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from this severity on."""
+
+    async def log_from(self, upstream: Upstream, rank: int) -> None:
+        """Have a handshake-era server send them from this rank on, for one request's sake."""
+
+    def roots_changed(self, session: Session) -> None:
+        """A client's roots are others now."""
 
 
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
-    :param key: seals what passes through clients' hands; at least 32 bytes.
+    :param ring: seals what passes through clients' hands.
     """
 
     def __init__(
-        self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes, tasks: Tasks
+        self, board: Switchboard, sessions: Sessions, interests: Interests, ring: KeyRing, tasks: Tasks
     ) -> None:
         self._board = board
         self._interests = interests
         self.sessions = sessions
-        self.parking = Parking(key)
-        self._states = Sealer("state", key)
-        self.tasks = TaskMethods(tasks, self, key)
+        self.parking = Parking(Sealer(Purpose.HANDLE, ring))
+        self._states = Sealer(Purpose.STATE, ring)
+        self.tasks = TaskMethods(tasks, self, Sealer(Purpose.TASK, ring))
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
             "ping": self._ping,
@@ -124,8 +131,13 @@ class Dispatcher:
             **{method: self._lister(method) for method in LIST_KINDS},
         }
 
-    def initialize(self, params: Shallow) -> tuple[Session, bytes]:
-        """Open a session: the session and the ``initialize`` result. Raises RpcError."""
+    def initialize(
+        self, params: Shallow, principal: str = LOCAL, *, lasting: bool = False
+    ) -> tuple[Session, bytes]:
+        """Open a session: the session and the ``initialize`` result. Raises RpcError.
+
+        :param lasting: its client gets an id to come back with.
+        """
         try:
             requested = jsonrpc.value(params["protocolVersion"])
             info = jsonrpc.value(params["clientInfo"]) if "clientInfo" in params else {}
@@ -137,7 +149,7 @@ class Dispatcher:
             features = features_of(jsonrpc.value(params.get("capabilities", msgspec.Raw(b"{}"))))
         except msgspec.MsgspecError:
             features = ()
-        session = self.sessions.open(version, name, features)
+        session = self.sessions.open(version, name, features, principal, lasting=lasting)
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": capabilities(Era.HANDSHAKE),
@@ -184,6 +196,10 @@ class Dispatcher:
                 return
             if "requestId" in params:
                 session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
+        elif method == "notifications/progress":
+            session.reported(jsonrpc.object_of(message.get("params")) or {})
+        elif method == "notifications/roots/list_changed":
+            self._interests.roots_changed(session)
 
     # our own
 
@@ -224,7 +240,8 @@ class Dispatcher:
             )
         assert caller.session is not None
         caller.session.log_level = rank
-        await self._interests.set_log_level(level)
+        await self._interests.set_log_level(level, caller.session)
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     # passed on
@@ -287,9 +304,9 @@ class Dispatcher:
         """Pass a request on: the whole response. Raises GatewayError."""
         return await self._forward(caller, ident, server, method, params, headers)
 
-    def abandon(self, server: str, method: str, params: Shallow, handle: str) -> None:
+    def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
-        self.parking.abandon(_binding(server, method, params), handle, "the client gave it up")
+        self.parking.abandon(principal, _binding(server, method, params), handle, "the client gave it up")
 
     async def _forward(
         self,
@@ -306,19 +323,25 @@ class Dispatcher:
         if caller.era is Era.STATELESS:
             if await upstream.era(caller.era) is Era.STATELESS:
                 return await self._forward_stateless(caller, ident, upstream, method, params, headers)
-            if method in _MAY_ASK:
+            if caller.log_level is not None:
+                await self._interests.log_from(upstream, caller.log_level)
+            if method in MAY_ASK:
                 return await self._forward_parkable(caller, ident, upstream, method, params)
+        retry: Shallow | None = None
         for _ in range(MAX_ROUNDS):
             connection, reply = await upstream.request(
-                caller.era, method, params, site=caller, headers=headers, said=caller.said
+                caller.era, method, params, site=caller, headers=headers, said=caller.said, retry=retry
             )
-            assert connection.peer is not None
-            if reply.result is None or connection.peer.era is caller.era:
+            peer = connection.peer
+            assert peer is not None
+            if reply.error is None and peer.protocol_version == caller.revision:
                 return _passed(ident, reply)
-            wanted = input_required(reply.result)
+            wanted = None
+            if peer.era is Era.STATELESS and reply.result is not None and method in MAY_ASK:
+                wanted = input_required(reply.result)
             if wanted is None:
-                return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
-            params = {**params, **await gather_input(caller, wanted, server)}
+                return _passed(ident, _crossed(caller, connection, reply, method))
+            retry = await gather_input(caller, wanted, server, peer.protocol_version)
         raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
 
     async def _forward_stateless(
@@ -327,7 +350,7 @@ class Dispatcher:
         """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
         binding = _binding(upstream.name, method, params)
         if "requestState" in params:
-            state = self._states.open(binding, jsonrpc.text(params["requestState"]) or "")
+            state = self._states.open(caller.principal, binding, jsonrpc.text(params["requestState"]) or "")
             if state is None:
                 raise RpcError(
                     protocol.INVALID_PARAMS,
@@ -335,11 +358,14 @@ class Dispatcher:
                     "Send the request again without it.",
                 )
             params["requestState"] = msgspec.Raw(state.encode())
-        _, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
+        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
         wanted = input_required(reply.result) if reply.result is not None else None
         if wanted is None or "requestState" not in wanted:
-            return _passed(ident, reply)
-        sealed = self._states.seal(binding, bytes(wanted["requestState"]).decode(), STATE_LIFETIME)
+            return _passed(
+                ident, reply if reply.error is None else _crossed(caller, connection, reply, method)
+            )
+        state = bytes(wanted["requestState"]).decode()
+        sealed = self._states.seal(caller.principal, binding, state, STATE_LIFETIME)
         return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
 
     async def _forward_parkable(
@@ -348,25 +374,32 @@ class Dispatcher:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
         binding = _binding(upstream.name, method, params)
         state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        meta = jsonrpc.object_of(params.get("_meta")) or {}
+        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+        features = features_of(jsonrpc.value(declared) if declared is not None else None)
         if state is not None:
-            given = jsonrpc.shallow(responses) if responses is not None else {}
-            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given)
+            token = meta.get("progressToken")
+            outcome = await self.parking.resume(
+                caller, binding, jsonrpc.text(state) or "", given or {}, token
+            )
         else:
-            meta = jsonrpc.object_of(params.get("_meta")) or {}
-            declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
             outcome = await self.parking.run(
                 caller,
-                features_of(jsonrpc.value(declared) if declared is not None else None),
+                features,
                 binding,
                 lambda site: upstream.request(caller.era, method, params, site=site),
             )
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        assert connection.peer is not None
-        if reply.result is None or connection.peer.era is caller.era:
-            return _passed(ident, reply)
-        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, upstream.name))
+        return _passed(ident, _crossed(caller, connection, reply, method, features))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -433,11 +466,13 @@ class Dispatcher:
             raise self._no_resource(caller, uri)
         assert caller.session is not None
         await self._interests.subscribe(caller.session, uri, candidates[0])
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     async def _unsubscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         assert caller.session is not None
         await self._interests.unsubscribe(caller.session, self._uri(params))
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
 
@@ -455,6 +490,27 @@ def _binding(server: str, method: str, params: Shallow) -> str:
     """What a handle is bound to: the request it may come back with."""
     name = jsonrpc.text(params.get(_NAMES.get(method, ""))) or ""
     return f"{server}\0{method}\0{name}"
+
+
+def _crossed(
+    caller: Caller, connection: Connection, reply: Reply, method: str, features: tuple[str, ...] = ()
+) -> Reply:
+    """A server's answer in the caller's revision. Raises UpstreamProtocolError."""
+    peer = connection.peer
+    assert peer is not None
+    if reply.error is not None:
+        code = jsonrpc.error_code(reply.error)
+        if code == protocol.UNSUPPORTED_PROTOCOL_VERSION and peer.era is Era.STATELESS:
+            # It is our leg's version that is meant: the caller must not change its own for that.
+            raise UpstreamProtocolError(
+                f"Server '{connection.server}' no longer speaks {peer.protocol_version}.",
+                f"Restart it: toolyard restart {connection.server}.",
+            )
+        if code == protocol.URL_ELICITATION_REQUIRED:
+            for wanted in elicitations(reply.error):
+                connection.elicited(wanted, caller)
+    leg = Leg(connection.server, method, caller.said, features, peer.server_info)
+    return reply_for(caller.revision, peer.protocol_version, reply, leg)
 
 
 def _passed(ident: Raw, reply: Reply) -> bytes:

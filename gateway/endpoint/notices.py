@@ -12,7 +12,8 @@ import msgspec
 from gateway import jsonrpc, protocol
 from gateway.bridge.taskstate import Task
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.sessions import Outbox, Session, Sessions
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.endpoint.tasks import TaskMethods, declares_tasks, missing_extension
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
@@ -29,7 +30,10 @@ _FIELDS: Final = {
     "promptsListChanged": "notifications/prompts/list_changed",
     "resourcesListChanged": "notifications/resources/list_changed",
 }
+LARGEST_UPDATE: Final = 16 * 1024
+"""Bytes that a server may say along with an update; of more, clients are told the URI alone."""
 MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources that one session, or one listener, may want to hear of."""
 _TASK: Final = "notifications/tasks"
 
 
@@ -76,6 +80,13 @@ class Filter:
         return fields
 
 
+def look_again(uris: Iterable[str]) -> list[bytes]:
+    """The notices for a client that may have missed any: every list and these resources."""
+    updated = "notifications/resources/updated"
+    messages = [jsonrpc.notification(method) for method in sorted(set(METHODS.values()))]
+    return messages + [jsonrpc.notification(updated, jsonrpc.encode({"uri": uri})) for uri in sorted(uris)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Listener:
     outbox: Outbox
@@ -116,6 +127,7 @@ class Notices:
             tasks = await self.tasks.watchable(caller, wants.tasks)
         listener = _Listener(outbox, {protocol.META_SUBSCRIPTION_ID: ident}, wants, tasks)
         acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged(tasks.values())}
+        outbox.everything = tuple(_tagged(listener, method, {}) for method in sorted(wants.methods))
         try:
             await self._watch(wants.uris)
             outbox.put(
@@ -136,13 +148,14 @@ class Notices:
             assert self.tasks is not None
             state = await self.tasks.state(own, task_id)
             if state is not None:
-                self._tell(listener, _TASK, _raw(state))
+                listener.outbox.put(_tagged(listener, _TASK, _raw(state)), own.encode())
 
     def task_changed(self, task: Task) -> None:
         """Tell those who listen to a task how it stands now."""
         for listener in self._listeners.values():
             if task.ident in listener.tasks:
-                self._tell(listener, _TASK, _raw(task.detailed(listener.tasks[task.ident])))
+                state = task.detailed(listener.tasks[task.ident])
+                listener.outbox.put(_tagged(listener, _TASK, _raw(state)), task.ident.encode())
 
     def lists_changed(self, kinds: set[ItemKind]) -> None:
         """Tell everybody that lists look different now."""
@@ -152,7 +165,7 @@ class Notices:
                 session.tell(plain)
             for listener in self._listeners.values():
                 if method in listener.wants.methods:
-                    self._tell(listener, method, {})
+                    listener.outbox.put(_tagged(listener, method, {}))
 
     @staticmethod
     def lists_changed_for(session: Session, kinds: set[ItemKind]) -> None:
@@ -162,19 +175,17 @@ class Notices:
 
     def resource_updated(self, uri: str, params: Shallow) -> None:
         """Tell those who subscribed to a resource that it has changed."""
-        plain = jsonrpc.notification("notifications/resources/updated", jsonrpc.encode(params))
+        data = jsonrpc.encode(params)
+        if len(data) > LARGEST_UPDATE:
+            params = {"uri": params["uri"]}
+            data = jsonrpc.encode(params)
+        plain, about = jsonrpc.notification("notifications/resources/updated", data), uri.encode()
         for session in self._sessions:
             if uri in session.subscriptions:
                 session.tell(plain)
         for listener in self._listeners.values():
             if uri in listener.wants.uris:
-                self._tell(listener, "notifications/resources/updated", params)
-
-    @staticmethod
-    def _tell(listener: _Listener, method: str, params: Shallow) -> None:
-        meta = jsonrpc.shallow(params["_meta"]) if "_meta" in params else {}
-        fields: dict[str, object] = {**params, "_meta": {**meta, **listener.meta}}
-        listener.outbox.put(jsonrpc.notification(method, jsonrpc.encode(fields)))
+                listener.outbox.put(_tagged(listener, "notifications/resources/updated", params), about)
 
     def close(self) -> None:
         """End every listener's stream gracefully."""
@@ -184,3 +195,10 @@ class Notices:
 
 def _raw(fields: Mapping[str, object]) -> Shallow:
     return {key: jsonrpc.raw(value) for key, value in fields.items()}
+
+
+def _tagged(listener: _Listener, method: str, params: Shallow) -> bytes:
+    """A notice with the id of the request that asked for it (2026-07-28, Receiving Notifications)."""
+    meta = jsonrpc.object_of(params.get("_meta")) or {}
+    fields: dict[str, object] = {**params, "_meta": {**meta, **listener.meta}}
+    return jsonrpc.notification(method, jsonrpc.encode(fields))

@@ -14,13 +14,13 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.seal import Sealer
 from gateway.bridge.tasks import Tasks, TaskSite
 from gateway.bridge.taskstate import Suspended, Task
 from gateway.endpoint.caller import Caller
 from gateway.errors import RpcError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
+from gateway.sealing import Sealer
 from gateway.upstream.supervisor import Upstream
 
 OWN: Final = ""
@@ -42,7 +42,7 @@ class Calls(Protocol):
     ) -> bytes:
         """Pass a request on: the whole response. Raises GatewayError."""
 
-    def abandon(self, server: str, method: str, params: Shallow, handle: str) -> None:
+    def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
 
 
@@ -52,7 +52,7 @@ class TaskCaller(Caller):
     __slots__ = ("_site",)
 
     def __init__(self, site: TaskSite, log_level: int | None, headers: Mapping[bytes, bytes] | None) -> None:
-        super().__init__(Era.STATELESS, None, None, log_level, headers)
+        super().__init__(Era.STATELESS, None, None, log_level, headers, site.principal)
         self._site = site
         site.forward_cancel(self)
 
@@ -63,13 +63,13 @@ class TaskCaller(Caller):
 class TaskMethods:
     """Serves the extension's requests.
 
-    :param key: seals task ids; at least 32 bytes.
+    :param ids: seals task ids.
     """
 
-    def __init__(self, tasks: Tasks, calls: Calls, key: bytes) -> None:
+    def __init__(self, tasks: Tasks, calls: Calls, ids: Sealer) -> None:
         self._tasks = tasks
         self._calls = calls
-        self._ids = Sealer("task", key)
+        self._ids = ids
         tasks.attempt = self._attempt
         tasks.abandon = self._abandon
 
@@ -92,7 +92,7 @@ class TaskMethods:
         if support == "forbidden" or await self._offers_tasks(server):
             answer = await self._calls.attempt(caller, ident, server, "tools/call", params, headers)
             return self._with_wrapped_id(caller, server, answer)
-        site = TaskSite(caller.notify)
+        site = TaskSite(caller.principal, caller.notify)
         caller.forward_cancel(site)
         lines = headers.decode("latin-1")
         done = await self._tasks.call(site, server, params, lines, lambda: self._portable(server))
@@ -102,7 +102,7 @@ class TaskMethods:
                 return jsonrpc.error(ident, message["error"])
             return jsonrpc.result(ident, message["result"])
         lifetime = done.expires_at - done.created_at
-        task_id = self._ids.seal(_binding(caller), f"{OWN}\0{done.ident}", lifetime)
+        task_id = self._ids.seal(caller.principal, "", f"{OWN}\0{done.ident}", lifetime)
         return jsonrpc.result(ident, jsonrpc.encode({"resultType": "task", **done.fields(task_id)}))
 
     async def get(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
@@ -146,7 +146,7 @@ class TaskMethods:
     # ids
 
     def _opened(self, caller: Caller, task_id: str) -> tuple[str, str] | None:
-        payload = self._ids.open(_binding(caller), task_id)
+        payload = self._ids.open(caller.principal, "", task_id)
         if payload is None:
             return None
         server, _, own = payload.partition("\0")
@@ -194,7 +194,7 @@ class TaskMethods:
         own = jsonrpc.text(fields.get("taskId"))
         if jsonrpc.text(fields.get("resultType")) != "task" or own is None:
             return answer
-        sealed = self._ids.seal(_binding(caller), f"{server}\0{own}", WRAPPED_LIFETIME)
+        sealed = self._ids.seal(caller.principal, "", f"{server}\0{own}", WRAPPED_LIFETIME)
         return jsonrpc.result(message["id"], jsonrpc.encode({**fields, "taskId": sealed}))
 
     async def _passed_on(
@@ -228,7 +228,7 @@ class TaskMethods:
     def _abandon(self, server: str, waiting: Suspended) -> None:
         handle = jsonrpc.text(waiting.state)
         if handle is not None:
-            self._calls.abandon(server, "tools/call", waiting.params, handle)
+            self._calls.abandon(waiting.principal, server, "tools/call", waiting.params, handle)
 
     def _portable(self, server: str) -> bool:
         """Whether a server keeps nothing of a call that waits for input: those of 2026-07-28."""
@@ -274,8 +274,3 @@ def task_support(definition: bytes) -> str | None:
     except msgspec.MsgspecError:
         return None
     return jsonrpc.text(execution.get("taskSupport"))
-
-
-def _binding(caller: Caller) -> str:
-    """Who may use a task id: whoever made the call."""
-    return caller.owner

@@ -47,9 +47,6 @@ class Client:
     def without_tasks(self) -> Client:
         return Client(self.url, tasks=False)
 
-    def with_credential(self, credential: str) -> Client:
-        return Client(self.url, credential=credential)
-
     def open(self, method: str, **params: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Send a request: the connection and the head of its response."""
         meta = {

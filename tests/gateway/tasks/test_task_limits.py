@@ -46,7 +46,7 @@ class House:
         return await call
 
     async def call(self) -> bytes | Task:
-        return await self.tasks.call(TaskSite(None), "server", {}, "", lambda: True)
+        return await self.tasks.call(TaskSite("local"), "server", {}, "", lambda: True)
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ def test_a_key_never_comes_twice_in_a_tasks_life(rounds: list[set[str]]) -> None
     seen: set[str] = set()
     for asked in rounds:
         requests = {key: {"method": "elicitation/create"} for key in sorted(asked)}
-        task.suspend({}, "", {"inputRequests": jsonrpc.raw(requests)}, False, 0.0)
+        task.suspend("local", {}, "", {"inputRequests": jsonrpc.raw(requests)}, False, 0.0)
         assert task.suspended is not None
         shown = set(task.detailed("id")["inputRequests"])
         assert len(shown) == len(asked)

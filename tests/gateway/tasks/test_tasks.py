@@ -162,17 +162,6 @@ def test_a_task_id_that_was_changed_is_unknown(one_client: Client, forge: Any) -
         assert refused.value.code == -32602
 
 
-def test_a_task_belongs_to_whoever_made_the_call(one_client: Client) -> None:
-    owner, other = one_client.with_credential("a"), one_client.with_credential("b")
-    task = owner.start("slow_compute", seconds=SECONDS, label="mine")
-    for stranger in (other, one_client):
-        for act in (stranger.get, stranger.cancel, stranger.update):
-            with pytest.raises(Refused) as refused:
-                act(task)
-            assert refused.value.code == -32602
-    assert text(owner.result(task)) == "computed mine"
-
-
 def test_answers_that_are_no_object_are_refused(one_client: Client) -> None:
     task = one_client.start("confirm_delete", filename="c.txt")
     for answers in (None, 1, "x", []):
