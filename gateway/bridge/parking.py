@@ -170,13 +170,13 @@ class Parking:
             parked.task.add_done_callback(_seen)
             raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
         ident = secrets.token_urlsafe(12)
-        parked.site.caller = (
-            CallSite()
-        )  # whoever called has its answer: what comes meanwhile has no way to it
+        principal = parked.site.caller.principal
+        # Whoever called has its answer: what the server sends meanwhile has no way there.
+        parked.site.caller = CallSite()
         self._parked[ident] = parked
         parked.timer = asyncio.get_running_loop().call_later(LIFETIME, self._expire, ident)
         requests = {
-            key: {name: value for name, value in message.items() if name in ("method", "params")}
+            key: {name: value for name, value in message.items() if name not in ("jsonrpc", "id")}
             for key, (message, _) in parked.site.asked.items()
         }
         return jsonrpc.encode(
@@ -184,7 +184,7 @@ class Parking:
                 "resultType": "input_required",
                 "inputRequests": requests,
                 "requestState": self._sealer.seal(
-                    parked.site.caller.principal, parked.binding, f"{self._process} {ident}", LIFETIME
+                    principal, parked.binding, f"{self._process} {ident}", LIFETIME
                 ),
             }
         )
