@@ -182,12 +182,12 @@ class Parking:
             raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
         ident = secrets.token_urlsafe(12)
         principal = parked.site.caller.principal
-        # Whoever called has its answer: what comes meanwhile has no way to it.
+        # Whoever called has its answer: what the server sends meanwhile has no way there.
         parked.site.caller = CallSite()
         self._parked[ident] = parked
         parked.timer = asyncio.get_running_loop().call_later(LIFETIME, self._expire, ident)
         requests = {
-            key: {name: value for name, value in message.items() if name in ("method", "params")}
+            key: {name: value for name, value in message.items() if name not in ("jsonrpc", "id")}
             for key, (message, _) in parked.site.asked.items()
         }
         return jsonrpc.encode(

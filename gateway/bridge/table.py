@@ -266,7 +266,7 @@ class Bridged(NamedTuple):
 BRIDGED: Final = (
     Bridged(
         "server/discover is answered for all servers",
-        STATELESS, HANDSHAKE, "gateway.endpoint.dispatch:discover_result", "2026-07-28 Discovery",
+        STATELESS, HANDSHAKE, "gateway.endpoint.introduction:discover_result", "2026-07-28 Discovery",
     ),
     Bridged(
         "initialize is answered for all servers, in the revision the client asks for",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.crossing import reply_for
 from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
-from gateway.bridge.rewrites import MAY_ASK, Leg, elicitations
+from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.tasks import Tasks
 from gateway.catalog import Catalog
+from gateway.endpoint.answers import binding_of, crossed, mirrored_headers, passed
 from gateway.endpoint.caller import Caller, log_rank
+from gateway.endpoint.introduction import capabilities, discover_result
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.endpoint.tasks import TaskMethods
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
@@ -24,9 +25,8 @@ from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.sealing import KeyRing, Purpose, Sealer
-from gateway.upstream.base import Connection
-from gateway.upstream.call import CallCancelled, Reply
-from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
+from gateway.upstream.call import CallCancelled
+from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.peer import client_info
 from gateway.upstream.supervisor import Upstream
 from registry.model import ItemKind
@@ -39,15 +39,11 @@ LIST_KINDS: Final = {
     "resources/templates/list": ItemKind.TEMPLATE,
     "prompts/list": ItemKind.PROMPT,
 }
-INSTRUCTIONS_EACH: Final = 2000
-INSTRUCTIONS_ALL: Final = 8000
-"""Characters of instructions passed on, from one server and in all."""
 _EMPTY: Final = {Era.HANDSHAKE: b"{}", Era.STATELESS: b'{"resultType":"complete"}'}
 _HANDSHAKE_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
-_NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 STATE_LIFETIME: Final = 24 * 3600.0
 """Seconds a server's ``requestState`` is good for in a client's hands."""
 _MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
@@ -269,7 +265,7 @@ class Dispatcher:
             return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
+        headers = mirrored_headers(caller, entry.data, params) if kind is ItemKind.TOOL else b""
         if kind is ItemKind.TOOL and caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
         answer = await self._forward(caller, ident, entry.server, method, params, headers)
@@ -306,7 +302,7 @@ class Dispatcher:
 
     def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
-        self.parking.abandon(principal, _binding(server, method, params), handle, "the client gave it up")
+        self.parking.abandon(principal, binding_of(server, method, params), handle, "the client gave it up")
 
     async def _forward(
         self,
@@ -335,12 +331,12 @@ class Dispatcher:
             peer = connection.peer
             assert peer is not None
             if reply.error is None and peer.protocol_version == caller.revision:
-                return _passed(ident, reply)
+                return passed(ident, reply)
             wanted = None
             if peer.era is Era.STATELESS and reply.result is not None and method in MAY_ASK:
                 wanted = input_required(reply.result)
             if wanted is None:
-                return _passed(ident, _crossed(caller, connection, reply, method))
+                return passed(ident, crossed(caller, connection, reply, method))
             retry = await gather_input(caller, wanted, server, peer.protocol_version)
         raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
 
@@ -348,7 +344,7 @@ class Dispatcher:
         self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow, headers: bytes
     ) -> bytes:
         """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
-        binding = _binding(upstream.name, method, params)
+        binding = binding_of(upstream.name, method, params)
         if "requestState" in params:
             state = self._states.open(caller.principal, binding, jsonrpc.text(params["requestState"]) or "")
             if state is None:
@@ -361,9 +357,7 @@ class Dispatcher:
         connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
         wanted = input_required(reply.result) if reply.result is not None else None
         if wanted is None or "requestState" not in wanted:
-            return _passed(
-                ident, reply if reply.error is None else _crossed(caller, connection, reply, method)
-            )
+            return passed(ident, reply if reply.error is None else crossed(caller, connection, reply, method))
         state = bytes(wanted["requestState"]).decode()
         sealed = self._states.seal(caller.principal, binding, state, STATE_LIFETIME)
         return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
@@ -372,7 +366,7 @@ class Dispatcher:
         self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow
     ) -> bytes:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
-        binding = _binding(upstream.name, method, params)
+        binding = binding_of(upstream.name, method, params)
         state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
         given = jsonrpc.object_of(responses)
         if given is None and not jsonrpc.is_null(responses):
@@ -399,7 +393,7 @@ class Dispatcher:
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        return _passed(ident, _crossed(caller, connection, reply, method, features))
+        return passed(ident, crossed(caller, connection, reply, method, features))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -474,91 +468,3 @@ class Dispatcher:
         await self._interests.unsubscribe(caller.session, self._uri(params))
         await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
-
-
-def _mirrored(caller: Caller, definition: bytes, params: Shallow) -> bytes:
-    """The headers that repeat arguments: those of the caller checked, those for the server made."""
-    found = usable_mirrors(definition)
-    if not found:
-        return b""
-    if caller.headers is not None:
-        check_headers(found, params, caller.headers)
-    return param_headers(found, params)
-
-
-def _binding(server: str, method: str, params: Shallow) -> str:
-    """What a handle is bound to: the request it may come back with."""
-    name = jsonrpc.text(params.get(_NAMES.get(method, ""))) or ""
-    return f"{server}\0{method}\0{name}"
-
-
-def _crossed(
-    caller: Caller, connection: Connection, reply: Reply, method: str, features: tuple[str, ...] = ()
-) -> Reply:
-    """A server's answer in the caller's revision. Raises UpstreamProtocolError."""
-    peer = connection.peer
-    assert peer is not None
-    if reply.error is not None:
-        code = jsonrpc.error_code(reply.error)
-        if code == protocol.UNSUPPORTED_PROTOCOL_VERSION and peer.era is Era.STATELESS:
-            # It is our leg's version that is meant: the caller must not change its own for that.
-            raise UpstreamProtocolError(
-                f"Server '{connection.server}' no longer speaks {peer.protocol_version}.",
-                f"Restart it: toolyard restart {connection.server}.",
-            )
-        if code == protocol.URL_ELICITATION_REQUIRED:
-            for wanted in elicitations(reply.error):
-                connection.elicited(wanted, caller)
-    leg = Leg(connection.server, method, caller.said, features, peer.server_info)
-    return reply_for(caller.revision, peer.protocol_version, reply, leg)
-
-
-def _passed(ident: Raw, reply: Reply) -> bytes:
-    """A server's answer, as it is."""
-    if reply.result is not None:
-        return jsonrpc.result(ident, reply.result)
-    return jsonrpc.error(ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."})
-
-
-def capabilities(era: Era) -> dict[str, Any]:
-    """Our ``ServerCapabilities``.
-
-    The four lists are always offered: servers may appear at any time, and a client that was not
-    told of a list does not ask for it again.
-    """
-    offered: dict[str, Any] = {
-        "tools": {"listChanged": True},
-        "prompts": {"listChanged": True},
-        "resources": {"listChanged": True},
-        "completions": {},
-    }
-    if era is Era.HANDSHAKE:
-        offered["logging"] = {}
-        offered["resources"]["subscribe"] = True
-    else:
-        offered["extensions"] = {protocol.TASKS_EXTENSION: {}}
-    return offered
-
-
-def joined_instructions(texts: Iterable[tuple[str, str]]) -> str:
-    """The instructions of many servers as one text, each under its server's name.
-
-    A model reads all of it before its first word, so each server gets a page and all together four.
-    """
-    parts = [f"## {name}\n{text.strip()[:INSTRUCTIONS_EACH]}" for name, text in texts if text.strip()]
-    return "\n\n".join(parts)[:INSTRUCTIONS_ALL]
-
-
-def discover_result(instructions: str) -> bytes:
-    """The ``server/discover`` result (2026-07-28, Discovery)."""
-    result: dict[str, Any] = {
-        "resultType": "complete",
-        "supportedVersions": list(protocol.SUPPORTED_VERSIONS),
-        "capabilities": capabilities(Era.STATELESS),
-        "_meta": {protocol.META_SERVER_INFO: client_info()},
-        "ttlMs": 5000,
-        "cacheScope": "private",
-    }
-    if instructions:
-        result["instructions"] = instructions
-    return jsonrpc.encode(result)
