@@ -275,7 +275,7 @@ class Tasks:
             await self._save(task)
             params = dict(waiting.params)
             params["inputResponses"] = jsonrpc.raw({waiting.keys[key]: v for key, v in waiting.given.items()})
-            if waiting.state is not None:
+            if not jsonrpc.is_null(waiting.state):
                 params["requestState"] = waiting.state
             outcome = await self._outcome(self.attempt(site, task.server, params, waiting.headers))
             if self._settle(task, site, outcome, waiting.params, waiting.headers, waiting.portable):

@@ -18,6 +18,8 @@ from gateway.jsonrpc import Raw, Shallow
 from registry.tasks import TaskRecord
 
 POLL_INTERVAL_MS: Final = 1000
+NO_STATE: Final = msgspec.Raw(b"null")
+"""Where a server gave no ``requestState``; it is never null (2026-07-28, InputRequiredResult)."""
 
 
 class Status(StrEnum):
@@ -39,7 +41,7 @@ class Suspended(msgspec.Struct, frozen=True, omit_defaults=True):
     :param wanted: the server's requests that are not answered yet, by the key the client knows.
     :param given: the client's answers so far, by the same keys.
     :param keys: the server's own keys, by those; a key must not come twice in a task's life.
-    :param state: the ``requestState`` to send back.
+    :param state: the ``requestState`` to send back, or NO_STATE.
     :param portable: whether the server keeps nothing of the call meanwhile, so that it survives us.
     """
 
@@ -49,7 +51,7 @@ class Suspended(msgspec.Struct, frozen=True, omit_defaults=True):
     keys: dict[str, str]
     given: dict[str, Raw] = {}
     headers: str = ""
-    state: Raw | None = None
+    state: Raw = NO_STATE
     portable: bool = False
 
 
@@ -100,7 +102,7 @@ class Task:
             wanted={key: asked[own] for key, own in keys.items()},
             keys=keys,
             headers=headers,
-            state=fields.get("requestState"),
+            state=fields.get("requestState", NO_STATE),
             portable=portable,
         )
         if not keys:  # "try again later": there is nothing that a client could answer

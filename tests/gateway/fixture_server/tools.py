@@ -392,7 +392,10 @@ async def protocol_error_job(call: Call, arguments: dict[str, Any]) -> Any:
 async def confirm_delete(call: Call, arguments: dict[str, Any]) -> Any:
     await pause(1.0)
     schema = {"type": "object", "properties": {"confirm": {"type": "boolean"}}, "required": ["confirm"]}
-    answer = (await call.ask({"confirm": elicit(f"Delete {arguments['filename']}?", schema)}))["confirm"]
+    wanted = {"confirm": elicit(f"Delete {arguments['filename']}?", schema)}
+    answer = (await call.ask(wanted, state="asked"))["confirm"]
+    if call.stateless and call.state != "asked":
+        raise RpcError(-32602, "requestState is missing.")
     return f"deleted {arguments['filename']}" if said(answer, "confirm") else "kept"
 
 

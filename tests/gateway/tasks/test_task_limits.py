@@ -204,6 +204,29 @@ async def test_a_server_that_asks_for_nothing_is_asked_again(tmp_path: Path) -> 
         assert task.status is Status.COMPLETED
 
 
+@pytest.mark.parametrize("state", [None, "s", '\u2028 and "quotes"'])
+async def test_a_task_that_waits_for_input_comes_back_from_the_store_as_it_was(
+    tmp_path: Path, state: str | None
+) -> None:
+    asked: dict[str, Any] = {"resultType": "input_required", "inputRequests": {"k": {"method": "roots/list"}}}
+    answer = jsonrpc.encode(asked if state is None else {**asked, "requestState": state})
+    async with living(tmp_path) as house:
+        task = await house.call()
+        assert isinstance(task, Task)
+        house.calls[0].set_result(jsonrpc.result(b"1", answer))
+        await settled(lambda: (r := house.records.get(task.ident)) is not None and r.body)
+    async with living(tmp_path) as house:
+        again = await house.tasks.get(task.ident)
+        assert again is not None
+        assert again.suspended == task.suspended
+        assert again.detailed("id") == task.detailed("id")
+        house.tasks.update(again, {"k": msgspec.Raw(b"{}")})
+        await settled(lambda: house.calls)
+        house.calls[0].set_result(DONE)
+        await settled(lambda: again.over)
+        assert again.status is Status.COMPLETED
+
+
 KEYS = st.sets(st.sampled_from(["a", "b", "a-2", "b-2", "c"]), min_size=1, max_size=3)
 
 
