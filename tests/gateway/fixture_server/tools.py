@@ -390,7 +390,7 @@ async def protocol_error_job(call: Call, arguments: dict[str, Any]) -> Any:
 
 @tool("Works for a second, then asks.", takes(filename="string"))
 async def confirm_delete(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.0)
+    await pause(1.3)
     schema = {"type": "object", "properties": {"confirm": {"type": "boolean"}}, "required": ["confirm"]}
     wanted = {"confirm": elicit(f"Delete {arguments['filename']}?", schema)}
     answer = (await call.ask(wanted, state="asked"))["confirm"]
@@ -401,7 +401,7 @@ async def confirm_delete(call: Call, arguments: dict[str, Any]) -> Any:
 
 @tool("Works for a second, then asks two things at once.")
 async def multi_input(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.0)
+    await pause(1.3)
     wanted = {"first": elicit("First name?", NAME), "second": elicit("Second name?", NAME)}
     answers = await call.ask(wanted)
     return " and ".join(str(said(answers[key], "name")) for key in wanted)

@@ -46,18 +46,18 @@ def test_a_tools_error_completes_a_task_and_a_requests_error_fails_it(client: Cl
     assert "result" not in failed
 
 
-def test_input_that_the_server_asks_for_comes_from_the_client(client: Client) -> None:
-    task = client.start("confirm_delete", filename="a.txt")
-    waiting = client.when(task, "input_required")
+def test_input_that_the_server_asks_for_comes_from_the_client(any_client: Client) -> None:
+    task = any_client.start("confirm_delete", filename="a.txt")
+    waiting = any_client.when(task, "input_required")
     [(key, asked)] = waiting["inputRequests"].items()
     assert asked["method"] == "elicitation/create"
     assert asked["params"]["message"] == "Delete a.txt?"
-    assert client.update(task, **{"no-such-key": accept()}) == {"resultType": "complete"}
-    assert client.get(task)["inputRequests"] == waiting["inputRequests"]
-    assert client.update(task, **{key: accept(confirm=True)}) == {"resultType": "complete"}
-    assert text(client.result(task)) == "deleted a.txt"
-    assert client.update(task, **{key: accept(confirm=False)}) == {"resultType": "complete"}
-    assert text(client.result(task)) == "deleted a.txt"
+    assert any_client.update(task, **{"no-such-key": accept()}) == {"resultType": "complete"}
+    assert any_client.get(task)["inputRequests"] == waiting["inputRequests"]
+    assert any_client.update(task, **{key: accept(confirm=True)}) == {"resultType": "complete"}
+    assert text(any_client.result(task)) == "deleted a.txt"
+    assert any_client.update(task, **{key: accept(confirm=False)}) == {"resultType": "complete"}
+    assert text(any_client.result(task)) == "deleted a.txt"
 
 
 def test_questions_may_be_answered_one_by_one(client: Client) -> None:
@@ -88,17 +88,17 @@ def test_questions_before_a_call_takes_long_are_asked_in_the_calls_own_result(cl
     assert text(client.result(again["taskId"])) == "Hello, Alice!"
 
 
-def test_cancelling_a_task_cancels_the_servers_call(client: Client) -> None:
-    label = f"task {id(client)}"
-    task = client.start("wait", label=label)
-    assert client.cancel(task) == {"resultType": "complete"}
-    assert client.get(task)["status"] == "cancelled"
+def test_cancelling_a_task_cancels_the_servers_call(any_client: Client) -> None:
+    label = f"task {id(any_client)}"
+    task = any_client.start("wait", label=label)
+    assert any_client.cancel(task) == {"resultType": "complete"}
+    assert any_client.get(task)["status"] == "cancelled"
 
     def told() -> bool | None:
-        return True if label in client.call("cancelled")["structuredContent"]["labels"] else None
+        return True if label in any_client.call("cancelled")["structuredContent"]["labels"] else None
 
     until("the server to be told", told)
-    assert client.cancel(task) == {"resultType": "complete"}
+    assert any_client.cancel(task) == {"resultType": "complete"}
 
 
 def test_cancelling_a_task_that_waits_for_input_ends_it(client: Client) -> None:
