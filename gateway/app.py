@@ -30,7 +30,9 @@ from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
 from gateway.policy.approval import approval_key
+from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
+from gateway.registering import Registrar
 from gateway.upstream.base import Connection
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
@@ -38,6 +40,7 @@ from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
+from registry.sync import SyncReport
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
@@ -84,6 +87,7 @@ class Gateway:
         self._upstreams: dict[str, Upstream] = {}
         self._interests = Interests(self, self.sessions, tasks)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
+        self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
             settings,
             store,
@@ -91,6 +95,7 @@ class Gateway:
             tasks,
             self.servers,
             self._upstreams,
+            self.registrar,
             self.notices.lists_changed,
             cache_writer,
         )
@@ -164,10 +169,13 @@ class Gateway:
             wanted = [Server(starter, Origin.STARTER)]
         await self._listings.load({server.name for server in wanted})
         await self._stored(partial(self._save_servers, known, wanted))
+        await self.registrar.gone(known.keys() - {server.name for server in wanted})
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
+        if self.settings.resync:
+            self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -281,8 +289,11 @@ class Gateway:
             self._retire(spec.name)
         return self._add(server)
 
-    async def remove(self, name: str) -> None:
-        """Forget a server; calls in flight may finish. Raises NotFound."""
+    async def remove(self, name: str, *, pins: bool = False) -> None:
+        """Forget a server; calls in flight may finish. Raises NotFound.
+
+        :param pins: forget what was approved of its tools, too: a person wants it gone.
+        """
         if name not in self.servers:
             raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
         self._retire(name)
@@ -290,6 +301,7 @@ class Gateway:
         self._listings.forget(name)
         self._trusted.pop(name, None)
         await self._stored(partial(self.store.remove_server, name))
+        await (self.registrar.forget(name) if pins else self.registrar.gone([name]))
         await self._listings.rebuild()
 
     def _retire(self, name: str) -> None:
@@ -323,6 +335,27 @@ class Gateway:
         if approval is None:
             return None
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
+
+    def pin_policy(self, name: str) -> PinPolicy:
+        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting."""
+        server = self.servers.get(name)
+        return policy_of(server.spec if server is not None else None, self.settings.pins)
+
+    async def resync(self, name: str) -> SyncReport | None:
+        """Connect to a server where it is not, and bring the registry in step with what it lists now.
+
+        Returns what changed, or None where it could not be listed. Raises GatewayError.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        catalog = self._listings.known(name)
+        connection = await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
+        return await self._listings.sync(upstream, connection, None, always=True)
+
+    async def reshow(self) -> None:
+        """What is approved has changed: clients are shown what is served from now on."""
+        await self._listings.rebuild()
 
     # what upstreams ask of their owner
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0005")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
@@ -124,6 +124,32 @@ tool_pins = Table(
     Column("hash", String(64), nullable=False),
     Column("approved_at", Double, nullable=False),
     Column("approved_by", Text, nullable=False),
+)
+
+# A tool that a person or the detector withholds, whatever its pin, until a person approves it.
+tool_holds = Table(
+    "tool_holds",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),  # the version it was about
+    Column("reason", String(16), nullable=False),
+    Column("detail", Text, nullable=False),  # a JSON string, ASCII: it quotes what a server wrote
+    Column("since", Double, nullable=False),
+)
+
+# Calls as they were made, the oldest deleted beyond a number. Of arguments only shapes are kept.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("arguments", Text, nullable=False),
 )
 
 vectors = Table(

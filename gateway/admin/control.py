@@ -318,7 +318,7 @@ class ControlApi:
     async def remove(self, request: Request) -> Response:
         """Forget a server."""
         name = request.path_params["name"]
-        await self._gateway.remove(name)
+        await self._gateway.remove(name, pins=True)
         return _json({"removed": name})
 
     async def approve(self, request: Request) -> Response:

@@ -19,6 +19,7 @@ from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.pins import refuse_withheld
 from gateway.protocol import Era
 from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
@@ -233,6 +234,8 @@ class Dispatcher:
             entry = self._board.catalog.get(kind, name)
         if entry is None:
             only = self._only_server(kind)
+            if kind is ItemKind.TOOL:
+                refuse_withheld(self._board.catalog.withheld, name, only)
             if only is None:
                 raise self._unknown(kind, name)
             # It alone can know the name, be it one it does not list; its own answer is the best one.

@@ -1,0 +1,32 @@
+"""Holds on tools, and the audit log of calls."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tool_holds",
+        sa.Column("server", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("hash", sa.String(64), nullable=False),
+        sa.Column("reason", sa.String(16), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("server", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.String(64), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
+    )
