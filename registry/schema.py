@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Integer,
@@ -15,15 +17,34 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy import Text as _Text
 
 REVISIONS: Final = ("0001", "0002", "0005")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
 HEAD: Final = REVISIONS[-1]
+
+
+class Text(TypeDecorator[str]):
+    """Text of any characters. A name may hold U+0000, which Postgres cannot store: there it is escaped."""
+
+    impl = _Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\\", "\\\\").replace("\0", "\\0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql" or "\\" not in value:
+            return value
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], value)
+
 
 metadata = MetaData()
 

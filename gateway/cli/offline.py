@@ -71,7 +71,7 @@ def writing(state: Path | None) -> Iterator[Any]:
             "It may be starting or ending: try again in a moment, or see `toolyard doctor`.",
         ) from None
     try:
-        with Store.open(place.database) as store:
+        with Store.open(Settings.load(ServeOptions()).store_at(place)) as store:
             yield store
     finally:
         lock.release()
@@ -93,7 +93,7 @@ class _Known:
 
         known = cls()
         try:
-            with Store.open(StateDir.at(state).database, readonly=True) as store:
+            with Store.open(known._place(state), readonly=True) as store:
                 known.servers = store.servers()
                 known.catalogs = store.catalogs()
                 known.approvals = store.approvals()
@@ -101,6 +101,10 @@ class _Known:
         except StoreMissing:
             return known  # no gateway has run here yet, so there is nothing to show
         return known
+
+    @staticmethod
+    def _place(state: Path | None) -> str:
+        return Settings.load(ServeOptions()).store_at(StateDir.at(state))
 
     def merged(self) -> Any:
         from gateway.catalog.merge import Catalog
