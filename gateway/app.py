@@ -18,6 +18,7 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.calls import CallLog
 from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
@@ -99,7 +100,8 @@ class Gateway:
             self.notices.lists_changed,
             cache_writer,
         )
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
+        self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -174,6 +176,7 @@ class Gateway:
             self._add(server)
         await self._listings.rebuild()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
+        self._tasks.start_soon(self.calls.run, name="count calls")
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
 
@@ -341,6 +344,13 @@ class Gateway:
         server = self.servers.get(name)
         return policy_of(server.spec if server is not None else None, self.settings.pins)
 
+    def cost_of(self, name: str, tool: str) -> float:
+        """What one call of a server's tool costs: ``costPerCall`` of its entry, a number or one for each tool."""
+        server = self.servers.get(name)
+        said = server.spec.extra.get("costPerCall") if server is not None else None
+        said = said.get(tool) if isinstance(said, dict) else said
+        return float(said) if isinstance(said, (int, float)) and 0 <= said < 1e9 else 0.0
+
     async def resync(self, name: str) -> SyncReport | None:
         """Connect to a server where it is not, and bring the registry in step with what it lists now.
 
@@ -407,5 +417,6 @@ class Gateway:
         await self.dispatcher.parking.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await self._lifeline.close()
+        await self.calls.flush()
         for server_log in self._logs.values():
             server_log.flush()

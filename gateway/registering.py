@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
+from gateway import protocol
+from gateway.errors import NotFound, RpcError
 from gateway.policy.pins import PinBook, PinPolicy
-from registry.approvals import FIRST_USE, LATER_USE, SUSPICIOUS, ApprovalRecords, Hold
+from registry.approvals import FIRST_USE, LATER_USE, PERSON, SUSPICIOUS, ApprovalRecords, Hold
 from registry.errors import RegistryError
 from registry.model import ServerCatalog
+from registry.profiles import ProfileRecords
 from registry.store import Store
 from registry.sync import Offer, SyncReport, read_offer, sync_offer
 from registry.tools import Pin, ToolRecords, ToolRef
@@ -48,6 +51,7 @@ class Registrar:
     def __init__(self, store: Store, stored: StoreWork, policy: Callable[[str], PinPolicy]) -> None:
         self.tools = ToolRecords(store)
         self.approvals = ApprovalRecords(store)
+        self.profiles = ProfileRecords(store)
         self.book = PinBook(policy)
         self.reports: dict[str, SyncReport] = {}
         self._stored = stored
@@ -110,11 +114,64 @@ class Registrar:
             await self._stored(partial(self.approvals.forget, server))
             self.book.forget(server)
 
+    async def approve(self, server: str, tools: Mapping[str, str], by: str) -> list[ToolRef]:
+        """A person approves definitions: as they now are, and only while they still are.
+
+        :param tools: the definition hash of each, by name.
+        :raises NotFound: the server offers no such tool.
+        :raises RpcError: one has changed since the person looked at it.
+        """
+        async with self._turn:
+            current = await self._offered(server)
+            for name, digest in tools.items():
+                self._known(server, name, current)
+                if current[name] != digest:
+                    raise RpcError(
+                        protocol.INVALID_PARAMS,
+                        f"Tool {server}/{name} has changed again since it was looked at.",
+                        f"Look at it once more: toolyard registry diff {server}/{name}.",
+                        status=409,
+                    )
+            pins = [Pin(ToolRef(server, name, digest), time.time(), by) for name, digest in tools.items()]
+            await self._stored(partial(self.approvals.approve, pins))
+            self.book.approve(pins)
+            return [pin.ref for pin in pins]
+
+    async def withhold(self, server: str, name: str, detail: str) -> ToolRef:
+        """A person withholds a tool, however it is defined, until a person approves it. Raises NotFound."""
+        async with self._turn:
+            current = await self._offered(server)
+            self._known(server, name, current)
+            hold = Hold(ToolRef(server, name, current[name]), PERSON, detail, time.time())
+            await self._stored(partial(self.approvals.judge, [], [hold]))
+            self.book.take([], [hold])
+            return hold.ref
+
+    async def adopt(self, approved: Sequence[tuple[Pin, bytes]]) -> int:
+        """Take over approvals that were given elsewhere, with the definitions they are about."""
+        async with self._turn:
+            await self._stored(partial(self.approvals.adopt, approved))
+            self.book.approve([pin for pin, _ in approved], by_name=False)
+            return len(approved)
+
+    async def _offered(self, server: str) -> dict[str, str]:
+        refs = await self._stored(partial(self.tools.current, server))
+        return {ref.name: ref.hash for ref in refs}
+
+    @staticmethod
+    def _known(server: str, name: str, current: Mapping[str, str]) -> None:
+        if name not in current:
+            raise NotFound(
+                f"Server '{server}' offers no tool named '{name}'.", f"See: toolyard registry list {server}."
+            )
+
     def _sync(self, catalog: ServerCatalog) -> _Judged:
         offer = read_offer(catalog.tools)
         pins, holds = self._judge(catalog.server, offer)
         report = self._write(catalog.server, offer)
         self.approvals.judge(pins, holds)
+        hashes = {name: digest for name, (digest, _) in offer.tools.items()}
+        self.profiles.put(catalog, hashes, now=time.time())
         return _Judged(report, pins, holds)
 
     def _unkept(self, catalog: ServerCatalog) -> _Judged:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import and_, bindparam, delete, select
+from sqlalchemy import Delete, and_, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import schema
@@ -79,15 +79,33 @@ class ApprovalRecords:
 
     def approve(self, pins: Iterable[Pin]) -> None:
         """Record approvals and end the holds on these tools: all of it, or none."""
-        pinned = [_pin_row(pin) for pin in pins]
-        if not pinned:
+        self._approve([(pin, None) for pin in pins], delete(schema.tool_holds))
+
+    def adopt(self, approved: Iterable[tuple[Pin, bytes]]) -> None:
+        """Record approvals given elsewhere, with their definitions, which may not have been seen here.
+
+        What a person withheld here stays withheld.
+        """
+        self._approve(approved, delete(schema.tool_holds).where(schema.tool_holds.c.reason != PERSON))
+
+    def _approve(self, approved: Iterable[tuple[Pin, bytes | None]], release: Delete) -> None:
+        given = list(approved)
+        if not given:
             return
+        pinned = [_pin_row(pin) for pin, _ in given]
+        bodies = [
+            {**pin.ref._asdict(), "body": body, "first_seen": pin.approved_at, "last_seen": pin.approved_at}
+            for pin, body in given
+            if body is not None
+        ]
         table = schema.tool_holds.c
         this = and_(table.server == bindparam("of_server"), table.name == bindparam("of_name"))
         with self._store.writing() as connection:
+            if bodies:
+                connection.execute(insert(schema.tool_versions).on_conflict_do_nothing(), bodies)
             connection.execute(upsert(insert(schema.tool_pins), "server", "name"), pinned)
             connection.execute(
-                delete(schema.tool_holds).where(this),
+                release.where(this),
                 [{"of_server": row["server"], "of_name": row["name"]} for row in pinned],
             )
 

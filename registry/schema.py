@@ -173,6 +173,18 @@ audit = Table(
     Column("arguments", Text, nullable=False),
 )
 
+# The versions of what a server offers as a whole: a row whenever anything of it changed.
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("tools", Integer, nullable=False),
+    Column("server_version", Text, nullable=False),  # a JSON string, ASCII
+    Column("at", Double, nullable=False),
+)
+
 vectors = Table(
     "vectors",
     metadata,

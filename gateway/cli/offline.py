@@ -16,6 +16,9 @@ from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError
 from gateway.paths import StateDir
+from gateway.policy.pins import PinBook, PinPolicy, policy_of
+from gateway.policy.standing import standing, withheld_of
+from registry.approvals import ApprovalRecords
 from registry.errors import StoreMissing
 from registry.model import Approval, Origin, Server, ServerCatalog, Transport
 
@@ -29,8 +32,15 @@ def status(state: Path | None) -> dict[str, Any]:
         for c in merged.conflicts
     ]
     problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
-    rows = [known.row(server) for server in known.servers]
-    return {"gateway": None, "servers": rows, "conflicts": conflicts, "problems": problems}
+    rows = [{**known.row(server), "withheld": withheld_of(merged, server.name)} for server in known.servers]
+    names = [server.name for server in known.servers]
+    return {
+        "gateway": None,
+        "servers": rows,
+        "conflicts": conflicts,
+        "problems": problems,
+        "registry": standing(known.book, merged, names),
+    }
 
 
 def server(state: Path | None, name: str) -> dict[str, Any]:
@@ -85,7 +95,10 @@ class _Known:
         self.catalogs: dict[str, ServerCatalog] = {}
         self.approvals: dict[str, Approval] = {}
         self._names: list[Any] = []
-        self._policy = Settings.load(ServeOptions()).names
+        settings = Settings.load(ServeOptions())
+        self._policy = settings.names
+        self._pins = settings.pins
+        self.book = PinBook(self._pin_policy)
 
     @classmethod
     def read(cls, state: Path | None) -> _Known:
@@ -98,6 +111,7 @@ class _Known:
                 known.catalogs = store.catalogs()
                 known.approvals = store.approvals()
                 known._names = store.names(known._policy)
+                known.book = PinBook.read(ApprovalRecords(store), known._pin_policy)
         except StoreMissing:
             return known  # no gateway has run here yet, so there is nothing to show
         return known
@@ -110,7 +124,12 @@ class _Known:
         from gateway.catalog.merge import Catalog
         from gateway.catalog.names import NameBook
 
-        return Catalog.build(self.servers, self.catalogs, NameBook(self._policy, self._names))
+        names = NameBook(self._policy, self._names)
+        return Catalog.build(self.servers, self.catalogs, names, why=self.book.why)
+
+    def _pin_policy(self, name: str) -> PinPolicy:
+        spec = next((server.spec for server in self.servers if server.name == name), None)
+        return policy_of(spec, self._pins)
 
     def row(self, server: Server) -> dict[str, Any]:
         catalog = self.catalogs.get(server.name)
@@ -132,6 +151,7 @@ class _Known:
             "calls": 0,
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,
+            "pins": str(self.book.policy(server.name)),
         }
 
     def _state(self, server: Server) -> tuple[str, str | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.seal import Sealer
+from gateway.calls import CallLog
 from gateway.catalog import Catalog
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
@@ -90,11 +92,15 @@ class Interests(Protocol):
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
+    :param calls: hears of every call of a tool.
     :param key: seals what passes through clients' hands; at least 32 bytes.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes) -> None:
+    def __init__(
+        self, board: Switchboard, sessions: Sessions, interests: Interests, calls: CallLog, key: bytes
+    ) -> None:
         self._board = board
+        self._calls = calls
         self._interests = interests
         self.sessions = sessions
         self.parking = Parking(key)
@@ -242,8 +248,18 @@ class Dispatcher:
             return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
-        return await self._forward(caller, ident, entry.server, method, params, headers)
+        if kind is not ItemKind.TOOL:
+            return await self._forward(caller, ident, entry.server, method, params)
+        headers = _mirrored(caller, entry.data, params)
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, entry.server, method, params, headers)
+        except BaseException as error:
+            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            raise
+        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        return answer
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""

@@ -74,11 +74,13 @@ class PinBook:
         for hold in holds:
             self._holds.setdefault(hold.ref.server, {})[hold.ref.name] = hold
 
-    def approve(self, pins: Iterable[Pin]) -> None:
-        """Enter approvals; they end holds."""
+    def approve(self, pins: Iterable[Pin], *, by_name: bool = True) -> None:
+        """Enter approvals; they end holds, those of a person only where it approves ``by_name``."""
         for pin in pins:
             self._pins.setdefault(pin.ref.server, {})[pin.ref.name] = pin
-            self._holds.get(pin.ref.server, {}).pop(pin.ref.name, None)
+            held = self._holds.get(pin.ref.server, {})
+            if by_name or (pin.ref.name in held and held[pin.ref.name].reason != PERSON):
+                held.pop(pin.ref.name, None)
 
     def forget(self, server: str) -> None:
         """A person removed the server: when it returns, it is seen for the first time."""

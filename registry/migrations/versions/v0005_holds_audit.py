@@ -1,4 +1,4 @@
-"""Holds on tools, and the audit log of calls."""
+"""Holds on tools, the audit log of calls, and the versions of servers' profiles."""
 
 from __future__ import annotations
 
@@ -29,4 +29,13 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(64), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("arguments", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "profiles",
+        sa.Column("server", sa.Text(), primary_key=True),
+        sa.Column("version", sa.Integer(), primary_key=True),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("tools", sa.Integer(), nullable=False),
+        sa.Column("server_version", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
     )
