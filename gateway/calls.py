@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -33,26 +34,20 @@ EARLY: Final = 5_000
 """Calls that are written at once, however soon."""
 MAX_PENDING: Final = 20_000
 """Calls that may wait to be written; more are not counted, and that is said."""
+MAX_SHAPE: Final = 1000
+"""Characters of a shape that are kept."""
 MAX_ARGUMENTS: Final = 4096
 """Bytes of arguments that are kept until then; of longer ones only the size."""
 
+_IS_ERROR: Final = re.compile(rb'"isError"\s*:\s*true')
+"""Within a string its quotes would be escaped, so it is a key, though perhaps a nested one."""
 _HEAD: Final = len(b'{"jsonrpc":"2.0","id":')
 
 
-class _Call(NamedTuple):
-    """One call as it is noted down; everything else is worked out later.
-
-    :param client: a session's client, or the ``_meta`` of a stateless request.
-    :param ended: by the clock of `time.perf_counter`.
-    """
-
-    server: str
-    name: str
-    client: str | bytes
-    seconds: float
-    ended: float
-    outcome: str
-    arguments: bytes
+_Call: TypeAlias = tuple[str, str, str | bytes, float, float, str, bytes]
+"""One call as it is noted down: server, name, client (its name, or the ``_meta`` of a stateless request),
+seconds, when it ended by `time.perf_counter`, outcome, arguments. A plain tuple, for it is made on every
+call; everything else is worked out later."""
 
 
 class CallLog:
@@ -88,11 +83,12 @@ class CallLog:
         answer: bytes,
     ) -> None:
         """A call got the response ``answer`` to the request ``ident``. Never blocks or raises."""
-        if answer.startswith(b',"r', _HEAD + len(bytes(ident))):
-            wrong = b"isError" in answer and result_outcome(jsonrpc.shallow(answer)["result"]) != "ok"
-            outcome = "tool_error" if wrong else "ok"
-        else:
+        if not answer.startswith(b',"r', _HEAD + len(bytes(ident))):
             outcome = "rpc_error"
+        elif b"isError" in answer and _IS_ERROR.search(answer):
+            outcome = result_outcome(jsonrpc.shallow(answer)["result"])
+        else:
+            outcome = "ok"
         self.note(server, name, client, params, started, outcome)
 
     def failed(
@@ -126,7 +122,7 @@ class CallLog:
                 kept = b"%d" % len(kept)
         ended = time.perf_counter()
         who = client if isinstance(client, str) else bytes(client or b"")
-        pending.append(_Call(server, name, who, ended - started, ended, outcome, kept))
+        pending.append((server, name, who, ended - started, ended, outcome, kept))
         if len(pending) == 1:
             self._due.set()
         elif len(pending) == EARLY:
@@ -171,34 +167,42 @@ class CallLog:
                     log.error("%d calls are missing from the audit log: %s", len(calls), error)
 
     def _sums(self, calls: list[_Call]) -> dict[tuple[str, str], Statistics]:
+        counted: dict[tuple[str, str], list[float]] = {}
+        for server, name, _, seconds, _, outcome, _ in calls:
+            total = counted.get((server, name))
+            if total is None:
+                total = counted[server, name] = [0, 0, 0.0]
+            total[0] += 1
+            total[1] += outcome == "ok"
+            total[2] += seconds
         sums = dict(self._unsaved)
-        for call in calls:
-            old = sums.get((call.server, call.name), _NOTHING)
-            sums[call.server, call.name] = Statistics(
-                old.calls + 1,
-                old.successes + (call.outcome == "ok"),
-                old.seconds + call.seconds,
-                old.cost + self._cost(call.server, call.name),
+        for tool, (number, good, seconds) in counted.items():
+            old = sums.get(tool, _NOTHING)
+            sums[tool] = Statistics(
+                old.calls + int(number),
+                old.successes + int(good),
+                old.seconds + seconds,
+                old.cost + number * self._cost(*tool),
             )
         return sums
 
     @staticmethod
     def _write_audit(audit: AuditRecords, calls: list[_Call]) -> None:
-        now, clock = time.time(), time.perf_counter()
-        audit.add(
-            [
-                AuditedCall(
-                    at=now - (clock - call.ended) - call.seconds,
-                    client=call.client if isinstance(call.client, str) else _named(call.client),
-                    server=call.server,
-                    name=call.name,
-                    outcome=call.outcome,
-                    seconds=call.seconds,
-                    arguments=_kept(call.arguments),
-                )
-                for call in calls
-            ]
-        )
+        zero = time.time() - time.perf_counter()
+        shapes: dict[bytes, str] = {}
+        clients: dict[bytes, str] = {}
+        rows = []
+        for server, name, client, seconds, ended, outcome, arguments in calls:
+            shape = shapes.get(arguments)
+            if shape is None:
+                shape = shapes[arguments] = _kept(arguments)
+            if isinstance(client, bytes):
+                who = clients.get(client)
+                if who is None:
+                    who = clients[client] = _named(client)
+                client = who
+            rows.append(AuditedCall(zero + ended - seconds, client, server, name, outcome, seconds, shape))
+        audit.add(rows)
 
 
 _NOTHING: Final = Statistics()
@@ -225,4 +229,4 @@ def _named(meta: bytes) -> str:
         info = jsonrpc.value(jsonrpc.shallow(meta)[protocol.META_CLIENT_INFO])
     except (msgspec.MsgspecError, KeyError, RecursionError):
         return ""
-    return f"{info.get('name', '')} {info.get('version', '')}".strip() if isinstance(info, dict) else ""
+    return f"{info.get('name', '')} {info.get('version', '')}".strip()[:200] if isinstance(info, dict) else ""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from gateway import protocol
 from gateway.errors import NotFound, RpcError
@@ -22,6 +22,9 @@ from registry.tools import Pin, ToolRecords, ToolRef
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
+
+_SAID: Final = 5
+"""Tools that the log names for one sync; a server can offer very many."""
 
 Listener = Callable[[SyncReport], object]
 """Takes every report in which something changed, in the worker thread that writes the store. May block
@@ -87,18 +90,19 @@ class Registrar:
                 judged = await self._stored(partial(self._unkept, catalog))
             self.book.take(judged.pins, judged.holds)
             self.reports[catalog.server] = judged.report
-        for hold in judged.holds:
-            log.warning(
-                "tool '%s' of server '%s' is withheld: %s", hold.ref.name, hold.ref.server, hold.detail
-            )
-        for change in judged.report.updated:
-            log.warning(
-                "tool '%s' of server '%s' has changed (%s)",
-                change.name,
-                change.server,
-                self.book.policy(change.server),
-            )
+        self._say(judged)
         return judged.report
+
+    def _say(self, judged: _Judged) -> None:
+        server = judged.report.server
+        for hold in judged.holds[:_SAID]:
+            log.warning("tool '%s' of server '%s' is withheld: %s", hold.ref.name, server, hold.detail)
+        if len(judged.holds) > _SAID:
+            log.warning("%d tools of server '%s' are withheld", len(judged.holds), server)
+        if changed := [change.name for change in judged.report.updated]:
+            named = ", ".join(changed[:_SAID]) + (" …" if len(changed) > _SAID else "")
+            policy = self.book.policy(server)
+            log.warning("server '%s' has changed %d tools (%s): %s", server, len(changed), policy, named)
 
     async def gone(self, servers: Iterable[str]) -> None:
         """These servers are not configured any more: their tools are offered no longer, pins stay."""

@@ -16,15 +16,14 @@ from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError
 from gateway.paths import StateDir
-from gateway.policy.pins import PinBook, PinPolicy, policy_of
-from gateway.policy.standing import standing, withheld_of
-from registry.approvals import ApprovalRecords
 from registry.errors import StoreMissing
 from registry.model import Approval, Origin, Server, ServerCatalog, Transport
 
 
 def status(state: Path | None) -> dict[str, Any]:
     """What ``GET /status`` showed last; ``gateway`` is None."""
+    from gateway.policy.standing import standing
+
     known = _Known.read(state)
     merged = known.merged()
     conflicts = [
@@ -32,7 +31,7 @@ def status(state: Path | None) -> dict[str, Any]:
         for c in merged.conflicts
     ]
     problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
-    rows = [{**known.row(server), "withheld": withheld_of(merged, server.name)} for server in known.servers]
+    rows = [known.row(server, merged) for server in known.servers]
     names = [server.name for server in known.servers]
     return {
         "gateway": None,
@@ -95,6 +94,8 @@ class _Known:
         self.catalogs: dict[str, ServerCatalog] = {}
         self.approvals: dict[str, Approval] = {}
         self._names: list[Any] = []
+        from gateway.policy.pins import PinBook
+
         settings = Settings.load(ServeOptions())
         self._policy = settings.names
         self._pins = settings.pins
@@ -102,6 +103,8 @@ class _Known:
 
     @classmethod
     def read(cls, state: Path | None) -> _Known:
+        from gateway.policy.pins import PinBook
+        from registry.approvals import ApprovalRecords
         from registry.store import Store
 
         known = cls()
@@ -127,11 +130,15 @@ class _Known:
         names = NameBook(self._policy, self._names)
         return Catalog.build(self.servers, self.catalogs, names, why=self.book.why)
 
-    def _pin_policy(self, name: str) -> PinPolicy:
+    def _pin_policy(self, name: str) -> Any:
+        from gateway.policy.pins import policy_of
+
         spec = next((server.spec for server in self.servers if server.name == name), None)
         return policy_of(spec, self._pins)
 
-    def row(self, server: Server) -> dict[str, Any]:
+    def row(self, server: Server, merged: Any) -> dict[str, Any]:
+        from gateway.policy.standing import withheld_of
+
         catalog = self.catalogs.get(server.name)
         state, error, hint = self._state(server)
         return {
@@ -152,6 +159,7 @@ class _Known:
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,
             "pins": str(self.book.policy(server.name)),
+            "withheld": withheld_of(merged, server.name),
         }
 
     def _state(self, server: Server) -> tuple[str, str | None, str | None]:
@@ -185,7 +193,7 @@ class _Known:
     def detail(self, server: Server) -> dict[str, Any]:
         spec, catalog = server.spec, self.catalogs.get(server.name)
         return {
-            **self.row(server),
+            **self.row(server, self.merged()),
             "spec": {
                 "command": spec.command,
                 "args": list(spec.args),

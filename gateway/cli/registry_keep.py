@@ -22,8 +22,6 @@ from gateway.cli.waiting import Waiting
 from gateway.errors import GatewayError, RpcError, StateError
 from gateway.paths import StateDir
 from registry.approvals import ApprovalRecords
-from registry.exchange import BadLine, import_tools
-from registry.search.service import SearchService
 from registry.store import Store
 from registry.sync import read_offer
 from registry.tools import Pin, ToolRecords
@@ -129,6 +127,7 @@ def import_(
     is offered otherwise is withheld, and `registry diff` shows how it differs.
     """
     from gateway.admin.registry import approval_of
+    from registry.exchange import BadLine
 
     approved: list[tuple[Pin, bytes]] = []
     rows: list[msgspec.Raw] = []
@@ -174,6 +173,8 @@ def take_tools(
     A line each: {"id", "server", "name", "description", "input_schema"}. All lines or none are taken.
     Needs a state directory that no gateway is running on.
     """
+    from registry.exchange import import_tools
+
     with alone(state_dir) as store, _lines(file), Waiting("reading tools"):
         count = import_tools(ToolRecords(store), file)
     if json_:
@@ -202,6 +203,8 @@ def check(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
 
     Exit code 1 where something is wrong.
     """
+    from registry.search.service import SearchService
+
     known = registry(state_dir)
     problems: list[str] = []
     with reading(state_dir) as store:
@@ -249,6 +252,8 @@ def reindex(json_: JsonFlag = False, state_dir: StateFlag = None) -> None:
 
     Needs a state directory that no gateway is running on; a running one mends its index itself.
     """
+    from registry.search.service import SearchService
+
     said: list[str] = []
     with alone(state_dir) as store, Waiting("embedding tools") as waiting:
         service = SearchService(store, StateDir.at(state_dir).search, say=said.append)

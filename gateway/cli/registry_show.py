@@ -315,9 +315,7 @@ def _recent(
     with reading(state_dir) as store:
         calls = AuditRecords(store).latest(limit, server, name)
     if as_json:
-        render.as_json(
-            {"calls": [{k: getattr(call, k) for k in type(call).__dataclass_fields__} for call in calls]}
-        )
+        render.as_json({"calls": [{k: getattr(call, k) for k in call.__struct_fields__} for call in calls]})
         return
     if not calls:
         render.out("No calls were logged.")

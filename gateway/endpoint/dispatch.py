@@ -16,7 +16,7 @@ from gateway.bridge.parking import Parking
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.seal import Sealer
 from gateway.calls import CallLog
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, Entry
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
@@ -250,16 +250,7 @@ class Dispatcher:
             params["name"] = jsonrpc.raw(entry.original)
         if kind is not ItemKind.TOOL:
             return await self._forward(caller, ident, entry.server, method, params)
-        headers = _mirrored(caller, entry.data, params)
-        client = params.get("_meta") if caller.session is None else caller.session.client
-        started = perf_counter()
-        try:
-            answer = await self._forward(caller, ident, entry.server, method, params, headers)
-        except BaseException as error:
-            self._calls.failed(entry.server, entry.original, client, params, started, error)
-            raise
-        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
-        return answer
+        return await self._forward_call(caller, ident, entry, params, _mirrored(caller, entry.data, params))
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -271,6 +262,20 @@ class Dispatcher:
         near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
         hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
         return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+
+    async def _forward_call(
+        self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a call of a tool on, and note what came of it."""
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
+        except BaseException as error:
+            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            raise
+        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        return answer
 
     async def _forward(
         self,

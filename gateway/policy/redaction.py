@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+import msgspec
+
 MAX_DEPTH: Final = 3
 MAX_KEYS: Final = 40
 MAX_NAME: Final = 60
@@ -20,8 +22,8 @@ def shape_of(arguments: bytes) -> str:
     What is no JSON has the shape of its size.
     """
     try:
-        return json.dumps(_shape(json.loads(arguments), 0))
-    except (ValueError, RecursionError):
+        return msgspec.json.encode(_shape(msgspec.json.decode(arguments), 0)).decode()
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return json.dumps(f"{len(arguments)} bytes")
 
 

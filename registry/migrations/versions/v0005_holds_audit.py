@@ -23,12 +23,8 @@ def upgrade() -> None:
         "audit",
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("at", sa.Double(), nullable=False),
-        sa.Column("client", sa.Text(), nullable=False),
-        sa.Column("server", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.String(64), nullable=False),
-        sa.Column("seconds", sa.Double(), nullable=False),
-        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
     )
     op.create_table(
         "profiles",
