@@ -23,23 +23,30 @@ from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
+from gateway.endpoint.events import EventLog
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Sessions
+from gateway.endpoint.sessions import Session, SessionGone, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
+from gateway.ledger import Ledger
 from gateway.listings import Listings
 from gateway.memory import Memory
 from gateway.policy.approval import approval_key
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
 from gateway.registering import Registrar
+from gateway.sealing import MAX_LIFETIME, KeyRing, Purpose, Sealer
 from gateway.upstream.base import Connection
+from gateway.upstream.isolation import isolated
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
+from gateway.upstream.private import Home, StateLost
 from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
+from registry.continuity import ContinuityRecords
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
+from registry.ring import RingRecords, SealKey
 from registry.store import Store
 from registry.sync import SyncReport
 
@@ -48,6 +55,8 @@ T = TypeVar("T")
 
 DRAIN: Final = 30.0
 """Seconds that calls in flight may take to finish when their server is removed or changed."""
+LAST_CALLS: Final = 0.5
+"""Seconds that calls in flight may take to finish when the gateway ends."""
 WATCH_EVERY: Final = 5.0
 HEALTH_EVERY: Final = 6
 """Watches between two pings: every 30 s."""
@@ -84,9 +93,16 @@ class Gateway:
         self.config_file: str | None = None
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
-        self.sessions = Sessions(store.key("session"))
+        self._ring_records = RingRecords(store, MAX_LIFETIME)
+        self.ring = KeyRing(self._ring_records.ring())
+        self.ledger = Ledger(ContinuityRecords(store), self._stored)
+        self.sessions = Sessions(Sealer(Purpose.SESSION, self.ring), self.ledger)
+        self.events = EventLog(Sealer(Purpose.EVENT, self.ring), self.ledger)
+        self.sessions.on_end.append(self.events.end)
         self._upstreams: dict[str, Upstream] = {}
         self._interests = Interests(self, self.sessions, tasks)
+        self.sessions.on_recall.append(self._interests.resume)
+        self.sessions.on_end.append(self._interests.ended)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
         self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
@@ -101,7 +117,7 @@ class Gateway:
             cache_writer,
         )
         self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, self.ring)
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -179,6 +195,7 @@ class Gateway:
         self._tasks.start_soon(self.calls.run, name="count calls")
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
+        self._tasks.start_soon(self.ledger.run, name="write the ledger")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -186,6 +203,7 @@ class Gateway:
             await asyncio.sleep(WATCH_EVERY)
             self._watched += 1
             self._memory.give_back()
+            self.events.expire()
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:
@@ -282,6 +300,7 @@ class Gateway:
                 f"Choose another name, or run: toolyard remove {spec.name}.",
                 status=409,
             )
+        isolated(spec)  # a value that means nothing is refused before anything is kept
         ordinal = max([1000, *(server.ordinal + 1 for server in self.servers.values())])
         server = Server(spec, Origin.ADDED, ordinal)
         approval = await self._approval(spec)
@@ -367,6 +386,24 @@ class Gateway:
         """What is approved has changed: clients are shown what is served from now on."""
         await self._listings.rebuild()
 
+    # keys
+
+    async def keys(self, rotate: bool = False, retire: bytes | None = None) -> list[SealKey]:
+        """The key ring, newest first, after a change where one is asked for. Raises NotFound, StoreError.
+
+        :param rotate: add a key, which seals from now on.
+        :param retire: the name of one to remove: what it sealed opens no more.
+        """
+        if rotate:
+            await self._stored(self._ring_records.rotate)
+        if retire is not None and not await self._stored(partial(self._ring_records.retire, retire)):
+            raise NotFound(f"There is no key {retire.hex()}.", "See: toolyard keys list.")
+        found = await self._stored(self._ring_records.ring)
+        self.ring.replace(found)
+        if retire is not None:
+            self.sessions.end_unsealed()
+        return found
+
     # what upstreams ask of their owner
 
     def server_log(self, name: str) -> ServerLog:
@@ -410,12 +447,39 @@ class Gateway:
             if uri is not None:
                 self.notices.resource_updated(uri, params)
 
+    async def binding(self, home: Home) -> None:
+        """A server is about to keep state for this session; returns when that would be known after a crash."""
+        if isinstance(home, Session):
+            await self.sessions.remember(home)
+
+    def unbound(self, home: Home, server: str) -> GatewayError:
+        """A session calls a server whose state for it is gone: what it is told."""
+        said = f"What server '{server}' kept for this session is gone."
+        if isinstance(home, Session) and home.token:
+            self.sessions.end(home, calls=False)
+            return SessionGone(said)
+        home.lost.discard(server)  # a stream cannot be told 404: it is told once, and begins anew
+        return StateLost(said, "The next call begins anew.")
+
+    def on_private(self, home: Home, message: Shallow) -> None:
+        """A notification outside any call, for this session alone; lists come from the shared connection."""
+        if jsonrpc.text(message.get("method")) == "notifications/resources/updated" and isinstance(
+            home, Session
+        ):
+            uri = jsonrpc.text((jsonrpc.object_of(message.get("params")) or {}).get("uri"))
+            if uri in home.subscriptions:
+                home.tell(jsonrpc.encode(message))
+
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
         self.notices.close()
         self.sessions.close()
         await self.dispatcher.parking.close()
+        await asyncio.gather(*(upstream.quiet(LAST_CALLS) for upstream in self._upstreams.values()))
+        self.sessions.give_up()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+        self.events.close()
+        await self.ledger.close()
         await self._lifeline.close()
         await self.calls.flush()
         for server_log in self._logs.values():

@@ -16,7 +16,7 @@ import msgspec
 from gateway import jsonrpc
 from gateway.catalog import Catalog, CatalogBuilder, NameBook, changed
 from gateway.config.settings import Settings
-from gateway.endpoint.dispatch import capabilities, joined_instructions
+from gateway.endpoint.introduction import capabilities, joined_instructions
 from gateway.errors import UpstreamError
 from gateway.protocol import Era
 from gateway.registering import Registrar, StoreWork

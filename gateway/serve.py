@@ -239,7 +239,7 @@ async def _run(
             log_dir=state.logs,
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
-        endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)
+        endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, settings.max_body)
         relays = Relays(gateway)
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)

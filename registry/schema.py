@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Text as _Text
 
-REVISIONS: Final = ("0001", "0002", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0005")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
@@ -230,4 +230,43 @@ counters = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", BigInteger, nullable=False),
+)
+
+# The key ring: the newest seals, the others open what they sealed.
+seal_keys = Table(
+    "seal_keys",
+    metadata,
+    Column("ident", LargeBinary, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# What a session asked for, or that it was ended. Who it is stands in its sealed id.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("ident", String(32), primary_key=True),
+    Column("expires", Double, nullable=False, index=True),
+    Column("ended", Integer, nullable=False),
+    Column("log_level", Integer, nullable=False),
+    Column("subscriptions", Text, nullable=False),  # a JSON array
+    Column("private", Text, nullable=False),  # a JSON array: servers that keep state for it alone
+)
+
+# Event streams whose reader is away, with what waits for it.
+streams = Table(
+    "streams",
+    metadata,
+    Column("ident", String(512), primary_key=True),
+    Column("session", String(32), nullable=False),
+    Column("expires", Double, nullable=False, index=True),
+    Column("done", Integer, nullable=False),
+)
+
+stream_events = Table(
+    "stream_events",
+    metadata,
+    Column("stream", String(512), ForeignKey("streams.ident", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.endpoint.sessions import Outbox, Session, Sessions
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from registry.model import ItemKind
@@ -26,7 +27,10 @@ _FIELDS: Final = {
     "promptsListChanged": "notifications/prompts/list_changed",
     "resourcesListChanged": "notifications/resources/list_changed",
 }
+LARGEST_UPDATE: Final = 16 * 1024
+"""Bytes that a server may say along with an update; of more, clients are told the URI alone."""
 MAX_SUBSCRIPTIONS: Final = 1000
+"""Resources that one session, or one listener, may want to hear of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,13 @@ class Filter:
         return fields
 
 
+def look_again(uris: Iterable[str]) -> list[bytes]:
+    """The notices for a client that may have missed any: every list and these resources."""
+    updated = "notifications/resources/updated"
+    messages = [jsonrpc.notification(method) for method in sorted(set(METHODS.values()))]
+    return messages + [jsonrpc.notification(updated, jsonrpc.encode({"uri": uri})) for uri in sorted(uris)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Listener:
     outbox: Outbox
@@ -97,6 +108,7 @@ class Notices:
         """
         listener = _Listener(outbox, {protocol.META_SUBSCRIPTION_ID: ident}, wants)
         acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged()}
+        outbox.everything = tuple(_tagged(listener, method, {}) for method in sorted(wants.methods))
         try:
             await self._watch(wants.uris)
             outbox.put(
@@ -118,7 +130,7 @@ class Notices:
                 session.tell(plain)
             for listener in self._listeners.values():
                 if method in listener.wants.methods:
-                    self._tell(listener, method, {})
+                    listener.outbox.put(_tagged(listener, method, {}))
 
     @staticmethod
     def lists_changed_for(session: Session, kinds: set[ItemKind]) -> None:
@@ -128,21 +140,26 @@ class Notices:
 
     def resource_updated(self, uri: str, params: Shallow) -> None:
         """Tell those who subscribed to a resource that it has changed."""
-        plain = jsonrpc.notification("notifications/resources/updated", jsonrpc.encode(params))
+        data = jsonrpc.encode(params)
+        if len(data) > LARGEST_UPDATE:
+            params = {"uri": params["uri"]}
+            data = jsonrpc.encode(params)
+        plain, about = jsonrpc.notification("notifications/resources/updated", data), uri.encode()
         for session in self._sessions:
             if uri in session.subscriptions:
                 session.tell(plain)
         for listener in self._listeners.values():
             if uri in listener.wants.uris:
-                self._tell(listener, "notifications/resources/updated", params)
-
-    @staticmethod
-    def _tell(listener: _Listener, method: str, params: Shallow) -> None:
-        meta = jsonrpc.shallow(params["_meta"]) if "_meta" in params else {}
-        fields: dict[str, object] = {**params, "_meta": {**meta, **listener.meta}}
-        listener.outbox.put(jsonrpc.notification(method, jsonrpc.encode(fields)))
+                listener.outbox.put(_tagged(listener, "notifications/resources/updated", params), about)
 
     def close(self) -> None:
         """End every listener's stream gracefully."""
         for listener in self._listeners.values():
             listener.outbox.close()
+
+
+def _tagged(listener: _Listener, method: str, params: Shallow) -> bytes:
+    """A notice with the id of the request that asked for it (2026-07-28, Receiving Notifications)."""
+    meta = jsonrpc.object_of(params.get("_meta")) or {}
+    fields: dict[str, object] = {**params, "_meta": {**meta, **listener.meta}}
+    return jsonrpc.notification(method, jsonrpc.encode(fields))

@@ -58,11 +58,13 @@ def stateless_meta() -> Mapping[str, Raw]:
     return _stateless_meta
 
 
-def initialize_params(version: str = protocol.LATEST_HANDSHAKE) -> Shallow:
+def initialize_params(
+    declared: Mapping[str, Any] = features.DECLARED, version: str = protocol.LATEST_HANDSHAKE
+) -> Shallow:
     """Params of our ``initialize``; the gateway answers for callers that lack a capability."""
     return {
         "protocolVersion": jsonrpc.raw(version),
-        "capabilities": jsonrpc.raw(features.DECLARED),
+        "capabilities": jsonrpc.raw(declared),
         "clientInfo": jsonrpc.raw(client_info()),
     }
 

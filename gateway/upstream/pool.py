@@ -27,15 +27,11 @@ PROBE_TIMEOUT: Final = 5.0
 class PoolKey(NamedTuple):
     """Callers share a connection when all of these agree.
 
-    :param capabilities: client capabilities declared upstream.
     :param credential: whose credential the connection carries; "" is the gateway's own.
-    :param isolation: "" for a shared connection, else the session it belongs to.
     """
 
     era: Era
-    capabilities: tuple[str, ...] = ()
     credential: str = ""
-    isolation: str = ""
 
 
 class Connector:
@@ -49,6 +45,8 @@ class Connector:
         self, spec: ServerSpec, environ: Mapping[str, str], lifeline: Lifeline, log: ServerLog
     ) -> None:
         self.spec = spec
+        self.prepare: Callable[[Connection], None] | None = None
+        """Is shown each connection before it is opened."""
         self._environ = environ
         self._lifeline = lifeline
         self._log = log
@@ -128,6 +126,8 @@ class Connector:
         connection = make(
             lambda message: on_message(connection, message), lambda reason: on_lost(connection, reason)
         )
+        if self.prepare is not None:
+            self.prepare(connection)
         await connection.open(timeout)
         return connection
 

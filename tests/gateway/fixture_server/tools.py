@@ -365,7 +365,7 @@ async def test_x_mcp_header(call: Call, arguments: dict[str, Any]) -> Any:
 # long work, which a gateway may turn into a task
 
 
-@tool("Greets at once.", takes(name="string"))
+@tool("Greets at once.", takes(name="string"), execution={"taskSupport": "forbidden"})
 async def greet(call: Call, arguments: dict[str, Any]) -> Any:
     return f"Hello, {arguments['name']}!"
 
