@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -13,13 +14,15 @@ from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
-from gateway.catalog import Catalog
+from gateway.calls import CallLog
+from gateway.catalog import Catalog, Entry
 from gateway.endpoint.answers import binding_of, crossed, mirrored_headers, passed
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.introduction import capabilities, discover_result
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.pins import refuse_withheld
 from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.sealing import KeyRing, Purpose, Sealer
@@ -91,11 +94,15 @@ class Interests(Protocol):
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
+    :param calls: hears of every call of a tool.
     :param ring: seals what passes through clients' hands.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, ring: KeyRing) -> None:
+    def __init__(
+        self, board: Switchboard, sessions: Sessions, interests: Interests, calls: CallLog, ring: KeyRing
+    ) -> None:
         self._board = board
+        self._calls = calls
         self._interests = interests
         self.sessions = sessions
         self.parking = Parking(Sealer(Purpose.HANDLE, ring))
@@ -245,14 +252,18 @@ class Dispatcher:
             entry = self._board.catalog.get(kind, name)
         if entry is None:
             only = self._only_server(kind)
+            if kind is ItemKind.TOOL:
+                refuse_withheld(self._board.catalog.withheld, name, only)
             if only is None:
                 raise self._unknown(kind, name)
             # It alone can know the name, be it one it does not list; its own answer is the best one.
             return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        headers = mirrored_headers(caller, entry.data, params) if kind is ItemKind.TOOL else b""
-        return await self._forward(caller, ident, entry.server, method, params, headers)
+        if kind is not ItemKind.TOOL:
+            return await self._forward(caller, ident, entry.server, method, params)
+        headers = mirrored_headers(caller, entry.data, params)
+        return await self._forward_call(caller, ident, entry, params, headers)
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -264,6 +275,20 @@ class Dispatcher:
         near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
         hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
         return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+
+    async def _forward_call(
+        self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a call of a tool on, and note what came of it."""
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
+        except BaseException as error:
+            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            raise
+        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        return answer
 
     async def _forward(
         self,
