@@ -19,6 +19,7 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.tasks import Tasks
+from gateway.calls import CallLog
 from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
@@ -33,7 +34,9 @@ from gateway.ledger import Ledger
 from gateway.listings import Listings
 from gateway.memory import Memory
 from gateway.policy.approval import approval_key
+from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
+from gateway.registering import Registrar
 from gateway.sealing import MAX_LIFETIME, KeyRing, Purpose, Sealer
 from gateway.upstream.base import Connection
 from gateway.upstream.isolation import isolated
@@ -46,6 +49,7 @@ from registry.continuity import ContinuityRecords
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.ring import RingRecords, SealKey
 from registry.store import Store
+from registry.sync import SyncReport
 from registry.tasks import TaskRecords
 
 log = logging.getLogger("toolyard")
@@ -102,6 +106,7 @@ class Gateway:
         self.sessions.on_recall.append(self._interests.resume)
         self.sessions.on_end.append(self._interests.ended)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
+        self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
             settings,
             store,
@@ -109,11 +114,13 @@ class Gateway:
             tasks,
             self.servers,
             self._upstreams,
+            self.registrar,
             self.notices.lists_changed,
             cache_writer,
         )
         self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self.notices.task_changed)
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.ring, self.tasks)
+        self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, self.ring, self.tasks)
         self.notices.tasks = self.dispatcher.tasks
         self._tasks = tasks
         self._trust_config = trust_config
@@ -190,11 +197,15 @@ class Gateway:
             wanted = [Server(starter, Origin.STARTER)]
         await self._listings.load({server.name for server in wanted})
         await self._stored(partial(self._save_servers, known, wanted))
+        await self.registrar.gone(known.keys() - {server.name for server in wanted})
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
         await self.tasks.start()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
+        self._tasks.start_soon(self.calls.run, name="count calls")
+        if self.settings.resync:
+            self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
         self._tasks.start_soon(self.ledger.run, name="write the ledger")
 
     async def _keep_watch(self) -> None:
@@ -311,8 +322,11 @@ class Gateway:
             self._retire(spec.name)
         return self._add(server)
 
-    async def remove(self, name: str) -> None:
-        """Forget a server; calls in flight may finish. Raises NotFound."""
+    async def remove(self, name: str, *, pins: bool = False) -> None:
+        """Forget a server; calls in flight may finish. Raises NotFound.
+
+        :param pins: forget what was approved of its tools, too: a person wants it gone.
+        """
         if name not in self.servers:
             raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
         self._retire(name)
@@ -320,6 +334,7 @@ class Gateway:
         self._listings.forget(name)
         self._trusted.pop(name, None)
         await self._stored(partial(self.store.remove_server, name))
+        await (self.registrar.forget(name) if pins else self.registrar.gone([name]))
         await self._listings.rebuild()
 
     def _retire(self, name: str) -> None:
@@ -353,6 +368,34 @@ class Gateway:
         if approval is None:
             return None
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
+
+    def pin_policy(self, name: str) -> PinPolicy:
+        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting."""
+        server = self.servers.get(name)
+        return policy_of(server.spec if server is not None else None, self.settings.pins)
+
+    def cost_of(self, name: str, tool: str) -> float:
+        """What one call of a server's tool costs: ``costPerCall`` of its entry, a number or one for each tool."""
+        server = self.servers.get(name)
+        said = server.spec.extra.get("costPerCall") if server is not None else None
+        said = said.get(tool) if isinstance(said, dict) else said
+        return float(said) if isinstance(said, (int, float)) and 0 <= said < 1e9 else 0.0
+
+    async def resync(self, name: str) -> SyncReport | None:
+        """Connect to a server where it is not, and bring the registry in step with what it lists now.
+
+        Returns what changed, or None where it could not be listed. Raises GatewayError.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        catalog = self._listings.known(name)
+        connection = await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
+        return await self._listings.sync(upstream, connection, None, always=True)
+
+    async def reshow(self) -> None:
+        """What is approved has changed: clients are shown what is served from now on."""
+        await self._listings.rebuild()
 
     # keys
 
@@ -450,5 +493,6 @@ class Gateway:
         self.events.close()
         await self.ledger.close()
         await self._lifeline.close()
+        await self.calls.flush()
         for server_log in self._logs.values():
             server_log.flush()

@@ -86,6 +86,11 @@ class StateDir:
         return self.root / "cache" / "lists.json"
 
     @property
+    def search(self) -> Path:
+        """What search derives from the store: exported models, index generations."""
+        return self.root / "cache" / "search"
+
+    @property
     def control_socket(self) -> Path:
         """HTTP, the admin API; 0600."""
         return self._socket_dir() / "control.sock"

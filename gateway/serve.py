@@ -198,7 +198,7 @@ async def _serve(options: ServeOptions) -> None:
     with hold(state):
         specs = configuration.read()
         token = None if options.no_auth else options.token or load_token(state.token)
-        with Store.open(state.database) as store:
+        with Store.open(settings.store_at(state)) as store:
             sock = listen_tcp_for(settings, options)
             with contextlib.closing(sock):
                 await _run(options, settings, state, configuration, specs, token, store, sock)
@@ -429,7 +429,7 @@ async def _standalone(options: ServeOptions) -> None:
     configuration = Configuration(options)
     specs = configuration.read()
     stop = asyncio.Event()
-    with Store.open(state.database) as store:
+    with Store.open(settings.store_at(state)) as store:
         async with anyio.create_task_group() as tasks, _signals(stop):
             gateway = Gateway(settings, store, tasks, trust_config=configuration.named)
             await gateway.start(specs, None if specs else starter())

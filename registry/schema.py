@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Integer,
@@ -15,15 +17,34 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy import Text as _Text
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0005", "0006")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
 HEAD: Final = REVISIONS[-1]
+
+
+class Text(TypeDecorator[str]):
+    """Text of any characters. A name may hold U+0000, which Postgres cannot store: there it is escaped."""
+
+    impl = _Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\\", "\\\\").replace("\0", "\\0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql" or "\\" not in value:
+            return value
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], value)
+
 
 metadata = MetaData()
 
@@ -124,6 +145,41 @@ tool_pins = Table(
     Column("hash", String(64), nullable=False),
     Column("approved_at", Double, nullable=False),
     Column("approved_by", Text, nullable=False),
+)
+
+# A tool that a person or the detector withholds, whatever its pin, until a person approves it.
+tool_holds = Table(
+    "tool_holds",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),  # the version it was about
+    Column("reason", String(16), nullable=False),
+    Column("detail", Text, nullable=False),  # a JSON string, ASCII: it quotes what a server wrote
+    Column("since", Double, nullable=False),
+)
+
+# Calls as they were made, the oldest deleted beyond a number. A row is a group of them: written
+# together, they cost a tenth of what rows of their own would.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON, an array for each call
+)
+
+# The versions of what a server offers as a whole: a row whenever anything of it changed.
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("tools", Integer, nullable=False),
+    Column("server_version", Text, nullable=False),  # a JSON string, ASCII
+    Column("at", Double, nullable=False),
 )
 
 vectors = Table(

@@ -57,6 +57,8 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
+  search     find the tools that answer a request
+  registry   every tool known: versions, approvals, statistics
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -130,9 +132,33 @@ def print_version() -> None:
 
 
 def _add_verbs() -> None:
-    from gateway.cli import connect, doctor, importing, keys, logs, run, servers, status, switching, tools
+    from gateway.cli import (
+        connect,
+        doctor,
+        importing,
+        keys,
+        logs,
+        run,
+        search,
+        servers,
+        status,
+        switching,
+        tools,
+    )
 
-    for module in (run, servers, switching, status, logs, importing, connect, tools, keys, doctor):
+    for module in (
+        run,
+        servers,
+        switching,
+        status,
+        logs,
+        importing,
+        connect,
+        tools,
+        search,
+        keys,
+        doctor,
+    ):
         module.add_to(app)
 
 
@@ -142,6 +168,10 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in parts.VERBS:
             return parts.run(arguments)
         _add_verbs()
+        if arguments and arguments[0] == "registry":
+            from gateway.cli import registry  # its verbs import more than the others
+
+            registry.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")
         finally:

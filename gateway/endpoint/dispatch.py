@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.bridge.parking import Parking
 from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.tasks import Tasks
+from gateway.calls import CallLog
 from gateway.catalog import Catalog
 from gateway.endpoint.answers import binding_of, crossed, mirrored_headers, passed
 from gateway.endpoint.caller import Caller, log_rank
@@ -22,6 +24,7 @@ from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.endpoint.tasks import TaskMethods
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.pins import refuse_withheld
 from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.sealing import KeyRing, Purpose, Sealer
@@ -98,13 +101,21 @@ class Interests(Protocol):
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
+    :param calls: hears of every call of a tool.
     :param ring: seals what passes through clients' hands.
     """
 
     def __init__(
-        self, board: Switchboard, sessions: Sessions, interests: Interests, ring: KeyRing, tasks: Tasks
+        self,
+        board: Switchboard,
+        sessions: Sessions,
+        interests: Interests,
+        calls: CallLog,
+        ring: KeyRing,
+        tasks: Tasks,
     ) -> None:
         self._board = board
+        self._calls = calls
         self._interests = interests
         self.sessions = sessions
         self.parking = Parking(Sealer(Purpose.HANDLE, ring))
@@ -259,22 +270,28 @@ class Dispatcher:
             entry = self._board.catalog.get(kind, name)
         if entry is None:
             only = self._only_server(kind)
+            if kind is ItemKind.TOOL:
+                refuse_withheld(self._board.catalog.withheld, name, only)
             if only is None:
                 raise self._unknown(kind, name)
             # It alone can know the name, be it one it does not list; its own answer is the best one.
             return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        headers = mirrored_headers(caller, entry.data, params) if kind is ItemKind.TOOL else b""
-        if kind is ItemKind.TOOL and caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
+        if kind is not ItemKind.TOOL:
+            return await self._forward(caller, ident, entry.server, method, params)
+        headers = mirrored_headers(caller, entry.data, params)
+        if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        answer = await self._forward(caller, ident, entry.server, method, params, headers)
+        answer = await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
         if answer.find(_MISMATCH, 0, 256) > 0 and "requestState" not in params:
             # Its schema has changed, and with it what headers must repeat: nothing was executed.
             await self._board.list_anew(entry.server)
             if (fresh := self._board.catalog.get(kind, name)) is not None and fresh.data != entry.data:
                 headers = param_headers(usable_mirrors(fresh.data), params)
-                answer = await self._forward(caller, ident, fresh.server, method, params, headers)
+                answer = await self._forward_call(
+                    caller, ident, fresh.server, fresh.original, params, headers
+                )
         return answer
 
     def _only_server(self, kind: ItemKind) -> str | None:
@@ -295,14 +312,29 @@ class Dispatcher:
         return self._board.upstreams.get(name)
 
     async def attempt(
-        self, caller: Caller, ident: Raw, server: str, method: str, params: Shallow, headers: bytes
+        self, caller: Caller, ident: Raw, server: str, params: Shallow, headers: bytes
     ) -> bytes:
-        """Pass a request on: the whole response. Raises GatewayError."""
-        return await self._forward(caller, ident, server, method, params, headers)
+        """Pass a tool call on: the whole response. Raises GatewayError."""
+        name = jsonrpc.text(params.get("name")) or ""
+        return await self._forward_call(caller, ident, server, name, params, headers)
 
     def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
         self.parking.abandon(principal, binding_of(server, method, params), handle, "the client gave it up")
+
+    async def _forward_call(
+        self, caller: Caller, ident: Raw, server: str, name: str, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a call of a tool on, and note what came of it."""
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, server, "tools/call", params, headers)
+        except BaseException as error:
+            self._calls.failed(server, name, client, params, started, error)
+            raise
+        self._calls.answered(server, name, client, params, started, ident, answer)
+        return answer
 
     async def _forward(
         self,

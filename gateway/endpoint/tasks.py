@@ -38,9 +38,9 @@ class Calls(Protocol):
         """The server of that name."""
 
     async def attempt(
-        self, caller: Caller, ident: Raw, server: str, method: str, params: Shallow, headers: bytes
+        self, caller: Caller, ident: Raw, server: str, params: Shallow, headers: bytes
     ) -> bytes:
-        """Pass a request on: the whole response. Raises GatewayError."""
+        """Pass a tool call on: the whole response. Raises GatewayError."""
 
     def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
@@ -88,9 +88,9 @@ class TaskMethods:
         if not declares_tasks(params):
             if support == "required":
                 raise missing_extension()
-            return await self._calls.attempt(caller, ident, server, "tools/call", params, headers)
+            return await self._calls.attempt(caller, ident, server, params, headers)
         if support == "forbidden" or await self._offers_tasks(server):
-            answer = await self._calls.attempt(caller, ident, server, "tools/call", params, headers)
+            answer = await self._calls.attempt(caller, ident, server, params, headers)
             return self._with_wrapped_id(caller, server, answer)
         site = TaskSite(caller.principal, caller.notify)
         caller.forward_cancel(site)
@@ -221,9 +221,7 @@ class TaskMethods:
 
     async def _attempt(self, site: TaskSite, server: str, params: Shallow, headers: str) -> bytes:
         caller = TaskCaller(site, None, None)
-        return await self._calls.attempt(
-            caller, msgspec.Raw(b"0"), server, "tools/call", params, headers.encode("latin-1")
-        )
+        return await self._calls.attempt(caller, msgspec.Raw(b"0"), server, params, headers.encode("latin-1"))
 
     def _abandon(self, server: str, waiting: Suspended) -> None:
         handle = jsonrpc.text(waiting.state)

@@ -58,9 +58,14 @@ class StatelessPeer:
 
 @contextlib.asynccontextmanager
 async def stateless_peer(
-    *results: Any, refuse_listen: Callable[[Request, asyncio.StreamWriter], None] | None = None
+    *results: Any,
+    refuse_listen: Callable[[Request, asyncio.StreamWriter], None] | None = None,
+    acknowledge: bool = False,
 ) -> AsyncIterator[StatelessPeer]:
-    """Serve for the length of a block."""
+    """Serve for the length of a block.
+
+    :param acknowledge: every stream at once; else the test does.
+    """
     left = list(results)
 
     async def call(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -80,7 +85,10 @@ async def stateless_peer(
             refuse_listen(request, writer)
             return
         writer.write(b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\n\r\n: open\n\n")
-        served.listeners.put_nowait(Listener(request, writer))
+        listener = Listener(request, writer)
+        if acknowledge:
+            listener.acknowledge()
+        served.listeners.put_nowait(listener)
 
     async def nothing(request: Request, writer: asyncio.StreamWriter) -> None:
         answer(writer, request, {"resourceTemplates": [], "resultType": "complete"})

@@ -173,7 +173,10 @@ async def asked_forever(client: Client) -> Any:
 
 async def test_a_server_that_never_stops_asking_is_stopped() -> None:
     result = {"resultType": "input_required", "inputRequests": {"q": ELICIT}, "requestState": "s"}
-    async with stateless_peer(result) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(result, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         message = await asked_forever(await session(running))
         assert "asked for input" in message["error"]["message"]
         assert len(peer.sent("tools/call")) == MAX_ROUNDS
@@ -186,7 +189,10 @@ async def test_each_round_carries_what_the_last_one_asked_for_and_nothing_older(
         {"resultType": "input_required", "requestState": "three"},
         DONE,
     ]
-    async with stateless_peer(*rounds) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(*rounds, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         assert (await asked_forever(await session(running)))["result"] == {"content": []}
         first, second, third, fourth = peer.sent("tools/call")
     accepted = {"action": "accept"}
@@ -213,7 +219,10 @@ async def test_each_round_carries_what_the_last_one_asked_for_and_nothing_older(
     ids=lambda nonsense: str(nonsense)[:60],
 )
 async def test_nonsense_from_a_stateless_server_is_its_own_fault(nonsense: Any) -> None:
-    async with stateless_peer(nonsense, DONE) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(nonsense, DONE, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         client = await session(running)
         answer = outcome(await client.request("tools/call", {"name": "far__ask", "arguments": {}}))
         assert answer["error"]["data"]["type"] == "upstream_protocol_error"
@@ -223,7 +232,10 @@ async def test_nonsense_from_a_stateless_server_is_its_own_fault(nonsense: Any) 
 
 async def test_a_question_the_client_refuses_ends_the_call_and_withdraws_the_others() -> None:
     result = {"resultType": "input_required", "inputRequests": {"a": ELICIT, "b": ELICIT}}
-    async with stateless_peer(result) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(result, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         client = await session(running)
         wire = await begin(client)
         await wire.head()
@@ -237,7 +249,10 @@ async def test_a_question_the_client_refuses_ends_the_call_and_withdraws_the_oth
 
 async def test_a_call_given_up_while_its_client_is_asked_ends_at_once() -> None:
     result = {"resultType": "input_required", "inputRequests": {"a": ELICIT}}
-    async with stateless_peer(result) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(result, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         client = await session(running)
         wire = await begin(client, 77)
         await wire.head()
@@ -387,7 +402,10 @@ async def test_a_client_that_leaves_between_two_rounds_can_come_back(old: Sessio
 
 
 async def test_a_session_cannot_speak_in_the_name_of_the_stateless_era() -> None:
-    async with stateless_peer(DONE) as peer, running_gateway([remote("far", peer.url)]) as running:
+    async with (
+        stateless_peer(DONE, acknowledge=True) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
         client = await session(running, {"sampling": {}})
         forged = {
             "requestState": "forged",
