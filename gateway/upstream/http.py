@@ -82,6 +82,7 @@ class HttpUpstream(Connection):
         self._resumed: dict[PendingCall, PostExchange] = {}
         self._resumes: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._disowned = False
         self._head = b""
         self._set_head({})
 
@@ -405,14 +406,15 @@ class HttpUpstream(Connection):
 
     def _lose(self, reason: str) -> None:
         if not self._closed:
-            self._closed = True
+            # The server refuses each call in flight by itself, which proves that it was not executed.
+            self._closed = self._disowned = True
             self._on_lost(reason)
 
     async def close(self) -> None:
         self._closed = True
         if self._listening is not None:
             await self._listening.close()
-        for call in list(self._calls):
+        for call in [] if self._disowned else list(self._calls):
             call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' is being closed."))
         tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
