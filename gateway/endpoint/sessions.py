@@ -335,6 +335,12 @@ class Sessions:
         for tell in self.on_end:
             tell(session)
 
+    def linger(self) -> None:
+        """Show every call in flight that time goes by, so that none needs a timer of its own."""
+        for session in self._live.values():
+            for site in list(session.calls.values()):
+                site.linger()
+
     def end_unsealed(self) -> None:
         """End the sessions whose key is in the ring no more."""
         for session in list(self._live.values()):

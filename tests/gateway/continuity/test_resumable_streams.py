@@ -12,7 +12,7 @@ import pytest
 from continuity_parts import Event, initialize, listen, start_call, stateful
 from gateway_parts import Client, Running, Wire, remote, running_gateway, stdio, until
 
-from gateway.endpoint import events, stream
+from gateway.endpoint import events
 
 pytestmark = pytest.mark.anyio
 
@@ -229,12 +229,14 @@ async def test_a_client_that_names_event_streams_first_gets_its_answer_as_one(ru
     assert len(running.gateway.events) == 0
 
 
-async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "PATIENCE", 0.05)
+async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(running: Running) -> None:
     client = await running.session()
-    reading = await start_call(client, "peer__sleep", {"seconds": 0.5}, progress=False)
+    starting = asyncio.create_task(start_call(client, "peer__sleep", {"seconds": 0.5}, progress=False))
+    await until(lambda: running.pending() >= 1)
+    running.gateway.sessions.linger()
+    assert len(running.gateway.events) == 0
+    running.gateway.sessions.linger()
+    reading = await starting
     primed = await reading.next()
     assert primed is not None
     reading.wire.abort()

@@ -52,7 +52,7 @@ async def stream(client: Client) -> Wire:
 async def test_a_stateless_client_that_leaves_cancels_its_call_at_the_server(running: Running) -> None:
     client = await running.session()
     wire = await open_call(client, "peer__never", {}, modern=True)
-    await until(lambda: running.pending() >= 1)
+    await until(lambda: running.upstream().in_flight >= 1)
     wire.abort()
     await until(lambda: running.pending() == 0, what="the call is forgotten")
     seen = await peer_saw(client)
