@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -33,6 +32,18 @@ class Stored(Protocol):
     def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
+class StreamSource(Protocol):
+    """A stream whose events are to outlive the process."""
+
+    ident: str
+
+    def unsaved(self) -> StreamRecord:
+        """What is to be written now; it counts as written."""
+
+    def save_again(self, record: StreamRecord) -> None:
+        """It was not written."""
+
+
 class Ledger:
     """Queues records and writes them in groups; reads what is queued or stored.
 
@@ -43,7 +54,7 @@ class Ledger:
         self._records = records
         self._stored = stored
         self._sessions: dict[str, SessionRecord] = {}
-        self._streams: dict[str, StreamRecord] = {}
+        self._streams: dict[str, StreamSource] = {}
         self._gone: set[str] = set()
         self._dirty = asyncio.Event()
         self._written: asyncio.Future[None] | None = None
@@ -62,12 +73,9 @@ class Ledger:
             self._written = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._written], timeout=WAIT)
 
-    def keep(self, record: StreamRecord) -> None:
+    def keep(self, source: StreamSource) -> None:
         """Write this stream's new events soon."""
-        waiting = self._streams.get(record.ident)
-        if waiting is not None:
-            record = replace(record, events=waiting.events + record.events)
-        self._streams[record.ident] = record
+        self._streams[source.ident] = source
         self._dirty.set()
 
     def drop(self, stream: str) -> None:
@@ -118,12 +126,13 @@ class Ledger:
             streams, self._streams = self._streams, {}
             gone, self._gone = self._gone, set()
             written, self._written = self._written, None
-            save = partial(self._records.save, list(sessions.values()), list(streams.values()), gone)
+            events = {ident: source.unsaved() for ident, source in streams.items()}
+            save = partial(self._records.save, list(sessions.values()), list(events.values()), gone)
             if not await self._try(save):
                 self._sessions = {**sessions, **self._sessions}
-                later, self._streams = self._streams, streams
-                for record in later.values():
-                    self.keep(record)
+                for ident, record in events.items():
+                    streams[ident].save_again(record)
+                self._streams = {**streams, **self._streams}
                 self._gone |= gone
                 self._dirty.set()
             if written is not None and not written.done():
