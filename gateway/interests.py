@@ -108,7 +108,8 @@ class Interests:
     async def _resume(self, session: Session) -> None:
         await self._board.settled()
         await self._watch(frozenset(session.subscriptions))
-        await self.set_log_level(protocol.LOG_LEVELS[session.log_level])
+        if session.log_level:
+            await self.set_log_level(protocol.LOG_LEVELS[session.log_level])
 
     async def _watch(self, uris: frozenset[str]) -> None:
         new = []

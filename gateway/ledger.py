@@ -22,6 +22,8 @@ GROUP: Final = 0.03
 TRY_AGAIN: Final = 5.0
 """Seconds between attempts to write to a disk that does not take it."""
 PRUNE_EVERY: Final = 3600.0
+PRUNE_AFTER: Final = 16 * 1024 * 1024
+"""Bytes of events written, and seconds, after which what is kept is held to its bounds."""
 WAIT: Final = 2.0
 """Seconds a caller waits for its wish to be on disk, before it is told yes although it is not yet."""
 
@@ -60,6 +62,8 @@ class Ledger:
         self._written: asyncio.Future[None] | None = None
         self._writing: asyncio.Lock = asyncio.Lock()
         self._failing = False
+        self._unpruned = PRUNE_AFTER
+        self._pruned_at = 0.0
 
     def note(self, record: SessionRecord) -> None:
         """Write this session's record soon."""
@@ -103,10 +107,9 @@ class Ledger:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        pruned = 0.0
         while True:
-            if time.monotonic() - pruned > PRUNE_EVERY or not pruned:
-                pruned = time.monotonic()
+            if self._unpruned >= PRUNE_AFTER or time.monotonic() - self._pruned_at > PRUNE_EVERY:
+                self._unpruned, self._pruned_at = 0, time.monotonic()
                 await self._try(partial(self._records.prune, time.time()))
             await self._dirty.wait()
             await asyncio.sleep(TRY_AGAIN if self._failing else GROUP)
@@ -128,6 +131,7 @@ class Ledger:
             written, self._written = self._written, None
             events = {ident: source.unsaved() for ident, source in streams.items()}
             save = partial(self._records.save, list(sessions.values()), list(events.values()), gone)
+            self._unpruned += sum(len(body) for record in events.values() for _, body in record.events)
             if not await self._try(save):
                 self._sessions = {**sessions, **self._sessions}
                 for ident, record in events.items():

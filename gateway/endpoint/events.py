@@ -271,7 +271,9 @@ class EventLog:
         """The stream an event was on, and the event's position. Raises RpcError."""
         ident, _, number = event_id.rpartition(".")
         payload = self._sealer.open(session.principal, session.ident, ident) if ident else None
-        if payload is None or not (number.isascii() and number.isdigit() and len(number) < 16):
+        stream = self._streams.get(ident)
+        genuine = payload is not None and number.isascii() and number.isdigit() and len(number) < 16
+        if payload is None or not genuine or (stream is not None and int(number) > stream.last):
             raise RpcError(
                 protocol.INVALID_PARAMS,
                 "Last-Event-ID names no event of this session.",
@@ -279,8 +281,7 @@ class EventLog:
                 status=400,
             )
         position = int(number)
-        stream = self._streams.get(ident)
-        if stream is not None and position <= stream.last:
+        if stream is not None:
             missed = stream.events[0][0] - 1 if stream.events else stream.last
             if stream.request is None and position < missed:
                 _look_again(stream)
@@ -296,8 +297,8 @@ class EventLog:
     ) -> tuple[EventStream, int]:
         request = msgspec.Raw(payload.encode())
         record = await self.shelf.stream(ident, session.ident)
-        if (live := self._streams.get(ident)) is not None and position <= live.last:
-            return live, position  # another request for it came first
+        if (live := self._streams.get(ident)) is not None:
+            return live, min(position, live.last)  # another request for it came first
         stream = EventStream(self, session, ident, request)
         if record is not None:
             stream.restore(record)

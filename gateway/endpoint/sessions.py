@@ -79,6 +79,8 @@ class SessionSite(CallSite):
         method = jsonrpc.text(message.get("method")) or ""
         if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in session.features:
             return None
+        if not session.outboxes and session.absent is None:
+            return None  # it does not listen
         key = session.ask(respond)
         session.tell(jsonrpc.encode({**message, "id": msgspec.Raw(key)}))
         return lambda: session.withdraw(key)
