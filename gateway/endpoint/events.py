@@ -36,6 +36,8 @@ DELIVERED: Final = (4 * 1024 * 1024, 1024)
 """Bytes and streams held in memory without a reader: with something to say, and kept to say it again."""
 NOTICES: Final = MAX_SUBSCRIPTIONS + 100
 """Messages that a stream of notices may hold; a client that is further behind is told to look again."""
+LONGEST_ID: Final = 128
+"""Characters of a request's id that the ids of its events may carry."""
 PRIMED: Final = frozenset({"2025-11-25"})
 """Revisions whose clients take an event without data; older ones would read JSON in it (SEP-1699)."""
 
@@ -263,7 +265,9 @@ class EventLog:
 
     def open(self, session: Session, request: Raw | None = None) -> EventStream:
         """A new stream, for the answer to a request or for notices."""
-        payload = bytes(request).decode() if request is not None else ""
+        payload = ""
+        if request is not None:
+            payload = bytes(request).decode() if len(bytes(request)) <= LONGEST_ID else "null"
         ident = self._sealer.seal(session.principal, session.ident, payload, MAX_LIFETIME)
         return EventStream(self, session, ident, request)
 

@@ -244,6 +244,16 @@ async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(
     assert rest[-1].message["result"]["content"][0]["text"] == "slept"
 
 
+async def test_a_very_long_request_id_does_not_make_event_ids_long(running: Running) -> None:
+    client = await running.session()
+    reading = await start_call(client, "memo__progress", {"steps": 1}, ident="x" * 100_000)
+    events_read = await reading.rest()
+    assert events_read[-1].message["id"] == "x" * 100_000
+    assert max(len(event.ident) for event in events_read) < 400
+    again = await (await listen(client, events_read[0].ident)).rest()
+    assert again[-1].message["id"] == "x" * 100_000
+
+
 async def test_a_session_that_ends_takes_its_streams_along(running: Running) -> None:
     client = await running.session()
     await broken_call(client, running, {"steps": 3, "pause": 0.05})
