@@ -265,9 +265,14 @@ class HttpUpstream(Connection):
             except ValueError as error:
                 call.fail(UpstreamProtocolError(f"Server '{self.server}' gave a bad event id: {error}."))
 
+        def ended(task: asyncio.Task[None]) -> None:
+            self._resumes.discard(task)
+            if task.cancelled():
+                call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' was closed."))
+
         task = asyncio.create_task(resume(), name=f"resume {self.server}")
         self._resumes.add(task)
-        task.add_done_callback(self._resumes.discard)
+        task.add_done_callback(ended)
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
@@ -377,8 +382,6 @@ class HttpUpstream(Connection):
 
     async def close(self) -> None:
         self._closed = True
-        for call in list(self._calls):
-            call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' is being closed."))
         tasks = [*self._aside, *self._resumes, *([self._listening] if self._listening is not None else [])]
         for task in tasks:
             task.cancel()
