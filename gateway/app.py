@@ -215,6 +215,7 @@ class Gateway:
             self._watched += 1
             self._memory.give_back()
             self.events.expire()
+            self.sessions.linger()
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:

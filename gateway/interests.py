@@ -25,6 +25,9 @@ log = logging.getLogger("toolyard")
 WATCH_TIMEOUT: Final = 5.0
 """Seconds in which servers should take a subscription before its listener is acknowledged."""
 
+LONGEST_URI: Final = 8192
+"""Characters of a resource's URI that a session may subscribe to."""
+
 
 class Board(Protocol):
     """What interests are about."""
@@ -71,6 +74,11 @@ class Interests:
                 protocol.INVALID_PARAMS,
                 f"This session has {MAX_SUBSCRIPTIONS} subscriptions.",
                 "End some with resources/unsubscribe.",
+            )
+        if len(uri) > LONGEST_URI:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                f"The URI has {len(uri)} characters, {LONGEST_URI} at most can be kept.",
             )
         owner = self._board.upstreams.get(server)
         if owner is not None and owner.private is not None:

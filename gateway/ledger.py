@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,6 +22,8 @@ GROUP: Final = 0.03
 TRY_AGAIN: Final = 5.0
 """Seconds between attempts to write to a disk that does not take it."""
 PRUNE_EVERY: Final = 3600.0
+PRUNE_AFTER: Final = 16 * 1024 * 1024
+"""Bytes of events written, and seconds, after which what is kept is held to its bounds."""
 WAIT: Final = 2.0
 """Seconds a caller waits for its wish to be on disk, before it is told yes although it is not yet."""
 
@@ -31,6 +32,18 @@ class Stored(Protocol):
     """Does store work in a worker thread, one piece at a time."""
 
     def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
+
+
+class StreamSource(Protocol):
+    """A stream whose events are to outlive the process."""
+
+    ident: str
+
+    def unsaved(self) -> StreamRecord:
+        """What is to be written now; it counts as written."""
+
+    def save_again(self, record: StreamRecord) -> None:
+        """It was not written."""
 
 
 class Ledger:
@@ -43,12 +56,14 @@ class Ledger:
         self._records = records
         self._stored = stored
         self._sessions: dict[str, SessionRecord] = {}
-        self._streams: dict[str, StreamRecord] = {}
+        self._streams: dict[str, StreamSource] = {}
         self._gone: set[str] = set()
         self._dirty = asyncio.Event()
         self._written: asyncio.Future[None] | None = None
         self._writing: asyncio.Lock = asyncio.Lock()
         self._failing = False
+        self._unpruned = PRUNE_AFTER
+        self._pruned_at = 0.0
 
     def note(self, record: SessionRecord) -> None:
         """Write this session's record soon."""
@@ -62,12 +77,9 @@ class Ledger:
             self._written = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._written], timeout=WAIT)
 
-    def keep(self, record: StreamRecord) -> None:
+    def keep(self, source: StreamSource) -> None:
         """Write this stream's new events soon."""
-        waiting = self._streams.get(record.ident)
-        if waiting is not None:
-            record = replace(record, events=waiting.events + record.events)
-        self._streams[record.ident] = record
+        self._streams[source.ident] = source
         self._dirty.set()
 
     def drop(self, stream: str) -> None:
@@ -95,10 +107,9 @@ class Ledger:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        pruned = 0.0
         while True:
-            if time.monotonic() - pruned > PRUNE_EVERY or not pruned:
-                pruned = time.monotonic()
+            if self._unpruned >= PRUNE_AFTER or time.monotonic() - self._pruned_at > PRUNE_EVERY:
+                self._unpruned, self._pruned_at = 0, time.monotonic()
                 await self._try(partial(self._records.prune, time.time()))
             await self._dirty.wait()
             await asyncio.sleep(TRY_AGAIN if self._failing else GROUP)
@@ -118,12 +129,14 @@ class Ledger:
             streams, self._streams = self._streams, {}
             gone, self._gone = self._gone, set()
             written, self._written = self._written, None
-            save = partial(self._records.save, list(sessions.values()), list(streams.values()), gone)
+            events = {ident: source.unsaved() for ident, source in streams.items()}
+            save = partial(self._records.save, list(sessions.values()), list(events.values()), gone)
+            self._unpruned += sum(len(body) for record in events.values() for _, body in record.events)
             if not await self._try(save):
                 self._sessions = {**sessions, **self._sessions}
-                later, self._streams = self._streams, streams
-                for record in later.values():
-                    self.keep(record)
+                for ident, record in events.items():
+                    streams[ident].save_again(record)
+                self._streams = {**streams, **self._streams}
                 self._gone |= gone
                 self._dirty.set()
             if written is not None and not written.done():

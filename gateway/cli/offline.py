@@ -155,6 +155,7 @@ class _Known:
             "templates": len(catalog.templates) if catalog else 0,
             "prompts": len(catalog.prompts) if catalog else 0,
             "pid": None,
+            "private": None,
             "calls": 0,
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,16 @@ Emit: TypeAlias = Callable[[bytes], None]
 """Sends one message to the client on the stream of the request being served; never blocks."""
 
 
+class Lingering(Protocol):
+    """A response that can become a stream which its client comes back to."""
+
+    def linger(self) -> None:
+        """The call is seen in flight, now and then."""
+
+    def polled(self, retry_ms: int | None) -> None:
+        """The server has its caller come back later."""
+
+
 class Caller(CallSite):
     """One request's caller: the call site of what is forwarded upstream.
 
@@ -37,10 +47,10 @@ class Caller(CallSite):
         "era",
         "headers",
         "log_level",
-        "on_polled",
         "principal",
         "revision",
         "session",
+        "stream",
     )
 
     def __init__(
@@ -54,7 +64,7 @@ class Caller(CallSite):
     ) -> None:
         super().__init__()
         self.principal = principal
-        self.on_polled: Callable[[int | None], None] | None = None
+        self.stream: Lingering | None = None
         self.headers = headers
         self.era = era
         self.revision = session.version if session is not None else protocol.LATEST_STATELESS
@@ -133,8 +143,12 @@ class Caller(CallSite):
         self._emit(jsonrpc.encode(message))
 
     def polled(self, retry_ms: int | None) -> None:
-        if self.on_polled is not None:
-            self.on_polled(retry_ms)
+        if self.stream is not None:
+            self.stream.polled(retry_ms)
+
+    def linger(self) -> None:
+        if self.stream is not None:
+            self.stream.linger()
 
     def _wants(self, message: Shallow) -> bool:
         """Whether the caller asked for log messages of this severity."""

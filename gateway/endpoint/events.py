@@ -21,6 +21,7 @@ from gateway.endpoint.notices import MAX_SUBSCRIPTIONS, look_again
 from gateway.endpoint.sessions import Session
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw
+from gateway.ledger import StreamSource
 from gateway.sealing import MAX_LIFETIME, Sealer
 from registry.continuity import StreamRecord
 
@@ -30,11 +31,13 @@ KEEP: Final = 300.0
 """Seconds a stream without a reader is kept, from its last message or its last reader on."""
 STREAM_BYTES: Final = 16 * 1024 * 1024
 """Bytes of messages that one stream may hold; the oldest that were read go first."""
-IDLE_BYTES: Final = 32 * 1024 * 1024
-IDLE_STREAMS: Final = 4096
-"""Bounds of what is held in memory of streams without a reader."""
+WAITING: Final = (16 * 1024 * 1024, 4096)
+DELIVERED: Final = (4 * 1024 * 1024, 1024)
+"""Bytes and streams held in memory without a reader: with something to say, and kept to say it again."""
 NOTICES: Final = MAX_SUBSCRIPTIONS + 100
 """Messages that a stream of notices may hold; a client that is further behind is told to look again."""
+LONGEST_ID: Final = 128
+"""Characters of a request's id that the ids of its events may carry."""
 PRIMED: Final = frozenset({"2025-11-25"})
 """Revisions whose clients take an event without data; older ones would read JSON in it (SEP-1699)."""
 
@@ -57,8 +60,8 @@ class CallLost(RpcError):
 class Shelf(Protocol):
     """Where streams without a reader outlive the process."""
 
-    def keep(self, record: StreamRecord) -> None:
-        """Keep these further events of a stream."""
+    def keep(self, source: StreamSource) -> None:
+        """Keep the further events of a stream."""
 
     def drop(self, stream: str) -> None:
         """Nobody will ask for it any more."""
@@ -91,8 +94,20 @@ class EventStream:
     :param request: the id of the call it answers, or None where it carries notices.
     """
 
-    __slots__ = ("_log", "_read", "_saved", "_size", "closed", "events", "ident", "last", "reader",
-                 "request", "session")  # fmt: skip
+    __slots__ = (
+        "_log",
+        "_read",
+        "_saved",
+        "closed",
+        "events",
+        "ident",
+        "last",
+        "reader",
+        "request",
+        "session",
+        "shelved",
+        "size",
+    )
 
     def __init__(self, log: EventLog, session: Session, ident: str, request: Raw | None) -> None:
         self._log = log
@@ -103,19 +118,12 @@ class EventStream:
         self.last = 0
         self.reader: Reader | None = None
         self.closed = False
-        self._size = 0
+        self.size = 0
+        """Bytes it holds."""
+        self.shelved = False
+        """Whether anything of it was put on the shelf, or is about to be."""
         self._read = 0
         self._saved = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes it holds."""
-        return self._size
-
-    @property
-    def saved(self) -> bool:
-        """Whether anything of it was put on the shelf."""
-        return self._saved > 0
 
     @property
     def delivered(self) -> bool:
@@ -136,10 +144,10 @@ class EventStream:
     def _make_room(self) -> None:
         """Drop the oldest notice; where it was not read, all of them, for those that stand for any."""
         at, oldest = self.events.popleft()
-        self._size -= len(oldest)
+        self.size -= len(oldest)
         if at > self._read:
             self.events.clear()
-            self._size = 0
+            self.size = 0
             for message in look_again(self.session.subscriptions):
                 self._append(message)
 
@@ -156,13 +164,13 @@ class EventStream:
             self.reader.wake.set()
 
     def _append(self, message: bytes) -> None:
-        while self.events and self._size + len(message) > STREAM_BYTES and self.events[0][0] <= self._read:
-            self._size -= len(self.events.popleft()[1])
-        if self._size + len(message) > STREAM_BYTES and not self.closed:
+        while self.events and self.size + len(message) > STREAM_BYTES and self.events[0][0] <= self._read:
+            self.size -= len(self.events.popleft()[1])
+        if self.size + len(message) > STREAM_BYTES and not self.closed:
             return  # its reader is 16 MiB behind: notifications are dropped, the answer is not
         self.last += 1
         self.events.append((self.last, message))
-        self._size += len(message)
+        self.size += len(message)
         if self.reader is not None:
             self.reader.wake.set()
         else:
@@ -170,21 +178,29 @@ class EventStream:
             self._log.left(self)
 
     def save(self) -> None:
-        """Put on the shelf what is not there yet, of a stream that answers a call."""
-        if self.request is None:
-            return
-        new = tuple((at, message) for at, message in self.events if at > self._saved)
-        if new or self.closed:
-            self._saved = self.last
-            expires = time.time() + KEEP
-            self._log.shelf.keep(StreamRecord(self.ident, self.session.ident, expires, self.closed, new))
+        """Have what is not there yet put on the shelf, of a stream that answers a call."""
+        if self.request is not None:
+            self.shelved = True
+            self._log.shelf.keep(self)
+
+    def unsaved(self) -> StreamRecord:
+        """What is to be put on the shelf now. It counts as there, until ``save_again`` says otherwise."""
+        events = tuple(itertools.islice(self.events, self._index(self._saved), None))
+        self._saved = self.last
+        return StreamRecord(self.ident, self.session.ident, time.time() + KEEP, self.closed, events)
+
+    def save_again(self, record: StreamRecord) -> None:
+        """The shelf did not take it."""
+        if record.events:
+            self._saved = min(self._saved, record.events[0][0] - 1)
 
     def restore(self, record: StreamRecord) -> None:
         """Take up what an earlier process put on the shelf."""
         self.events = deque(record.events)
-        self._size = sum(len(message) for _, message in record.events)
+        self.size = sum(len(message) for _, message in record.events)
         self.last = self._saved = record.events[-1][0] if record.events else 0
         self.closed = record.done
+        self.shelved = True
 
     def attach(self, position: int) -> Reader:
         """Have a connection read from after this position; one that reads already is sent away."""
@@ -242,15 +258,16 @@ class EventLog:
         self.shelf = shelf
         self._clock = clock
         self._streams: dict[str, EventStream] = {}
-        self._idle: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._idle_bytes = 0
+        self._waiting, self._delivered = _Idle(WAITING), _Idle(DELIVERED)
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def open(self, session: Session, request: Raw | None = None) -> EventStream:
         """A new stream, for the answer to a request or for notices."""
-        payload = bytes(request).decode() if request is not None else ""
+        payload = ""
+        if request is not None:
+            payload = bytes(request).decode() if len(bytes(request)) <= LONGEST_ID else "null"
         ident = self._sealer.seal(session.principal, session.ident, payload, MAX_LIFETIME)
         return EventStream(self, session, ident, request)
 
@@ -258,7 +275,9 @@ class EventLog:
         """The stream an event was on, and the event's position. Raises RpcError."""
         ident, _, number = event_id.rpartition(".")
         payload = self._sealer.open(session.principal, session.ident, ident) if ident else None
-        if payload is None or not (number.isascii() and number.isdigit() and len(number) < 16):
+        stream = self._streams.get(ident)
+        genuine = payload is not None and number.isascii() and number.isdigit() and len(number) < 16
+        if payload is None or not genuine or (stream is not None and int(number) > stream.last):
             raise RpcError(
                 protocol.INVALID_PARAMS,
                 "Last-Event-ID names no event of this session.",
@@ -266,8 +285,7 @@ class EventLog:
                 status=400,
             )
         position = int(number)
-        stream = self._streams.get(ident)
-        if stream is not None and position <= stream.last:
+        if stream is not None:
             missed = stream.events[0][0] - 1 if stream.events else stream.last
             if stream.request is None and position < missed:
                 _look_again(stream)
@@ -283,8 +301,8 @@ class EventLog:
     ) -> tuple[EventStream, int]:
         request = msgspec.Raw(payload.encode())
         record = await self.shelf.stream(ident, session.ident)
-        if (live := self._streams.get(ident)) is not None and position <= live.last:
-            return live, position  # another request for it came first
+        if (live := self._streams.get(ident)) is not None:
+            return live, min(position, live.last)  # another request for it came first
         stream = EventStream(self, session, ident, request)
         if record is not None:
             stream.restore(record)
@@ -298,25 +316,38 @@ class EventLog:
     def taken(self, stream: EventStream) -> None:
         """It is read."""
         self._streams[stream.ident] = stream
-        self._idle_bytes -= self._idle.pop(stream.ident, (0.0, 0))[1]
+        self._forget_idle(stream)
+
+    def _forget_idle(self, stream: EventStream) -> None:
+        self._waiting.remove(stream.ident)
+        self._delivered.remove(stream.ident)
 
     def left(self, stream: EventStream) -> None:
         """Nobody reads it any more, or a message was added that nobody reads."""
         if stream.ident not in self._streams:
             return
-        _, before = self._idle.pop(stream.ident, (0.0, 0))
-        self._idle[stream.ident] = (self._clock() + KEEP, stream.size)
-        self._idle_bytes += stream.size - before
-        self._bound()
+        self._forget_idle(stream)
+        idle = self._delivered if stream.delivered else self._waiting
+        idle.add(stream.ident, self._clock() + KEEP, stream.size)
+        while idle.full and (ident := next(filter(self._may_go, idle.streams), None)) is not None:
+            self._release(self._streams[ident])
+
+    def _may_go(self, ident: str) -> bool:
+        """Whether a stream is worth its memory no more: on the shelf, or of notices, or delivered."""
+        stream = self._streams[ident]
+        return stream.closed or stream.request is None
 
     def forget(self, stream: EventStream) -> None:
         """Nobody may come back to it."""
-        self._idle_bytes -= self._idle.pop(stream.ident, (0.0, 0))[1]
+        self._release(stream)
+        if stream.shelved:
+            self.shelf.drop(stream.ident)
+
+    def _release(self, stream: EventStream) -> None:
+        self._forget_idle(stream)
         self._streams.pop(stream.ident, None)
         if stream.session.absent is stream:
             stream.session.absent = None
-        if stream.saved:
-            self.shelf.drop(stream.ident)
 
     def end(self, session: Session) -> None:
         """A session has ended: its streams go with it."""
@@ -327,31 +358,38 @@ class EventLog:
     def expire(self) -> None:
         """Let go of streams that nobody came back to. A call still in flight keeps its stream."""
         now = self._clock()
-        for ident in [ident for ident, (until, _) in self._idle.items() if until < now]:
-            stream = self._streams[ident]
-            if stream.closed or stream.request is None:
-                self.forget(stream)
-
-    def _bound(self) -> None:
-        """What was delivered goes first, then what is on the shelf; the oldest first."""
-        while self._idle_bytes > IDLE_BYTES or len(self._idle) > IDLE_STREAMS:
-            idle = [self._streams[ident] for ident in self._idle]
-            kinds = (
-                (stream for stream in idle if stream.delivered),
-                (stream for stream in idle if stream.closed or stream.request is None),
-            )
-            found = next(itertools.chain(*kinds), None)
-            if found is None:
-                return  # calls in flight, which are bounded themselves
-            self._idle_bytes -= self._idle.pop(found.ident)[1]
-            del self._streams[found.ident]
-            if found.session.absent is found:
-                found.session.absent = None
+        for idle in (self._waiting, self._delivered):
+            for ident in [ident for ident, (until, _) in idle.streams.items() if until < now]:
+                if self._may_go(ident):
+                    self.forget(self._streams[ident])
 
     def close(self) -> None:
         """Put on the shelf what clients may come back for to the next process."""
-        for ident in self._idle:
+        for ident in (*self._waiting.streams, *self._delivered.streams):
             self._streams[ident].save()
+
+
+class _Idle:
+    """Streams without a reader, the longest idle first: until when each is kept, and its size."""
+
+    def __init__(self, bounds: tuple[int, int]) -> None:
+        self.bounds = bounds
+        self.size = 0
+        self.streams: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    @property
+    def full(self) -> bool:
+        """Whether it is above one of its bounds."""
+        return self.size > self.bounds[0] or len(self.streams) > self.bounds[1]
+
+    def add(self, ident: str, until: float, size: int) -> None:
+        """Take up a stream that is not in it."""
+        self.streams[ident] = (until, size)
+        self.size += size
+
+    def remove(self, ident: str) -> None:
+        """Leave out a stream that may be in it."""
+        self.size -= self.streams.pop(ident, (0.0, 0))[1]
 
 
 def _look_again(stream: EventStream) -> None:

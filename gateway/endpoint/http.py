@@ -193,7 +193,7 @@ class HttpEndpoint:
             return
         stream = CallStream(self._events, session, ident, send, receive, prefers or session.came_back)
         caller = Caller(Era.HANDSHAKE, session, stream.emit, session.log_level, principal=principal)
-        caller.on_polled = stream.polled
+        caller.stream = stream
         try:
             answer = await self._answer(caller, method, ident, message)
             if stream.started:

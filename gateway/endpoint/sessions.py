@@ -85,6 +85,8 @@ class SessionSite(CallSite):
         method = jsonrpc.text(message.get("method")) or ""
         if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in session.features:
             return None
+        if not session.outboxes and session.absent is None:
+            return None  # it does not listen
         key = session.ask(respond, report)
         session.tell(put_to_client(message, key))
         return lambda: session.withdraw(key)
@@ -371,6 +373,12 @@ class Sessions:
             session.close_streams()
         for tell in self.on_end:
             tell(session)
+
+    def linger(self) -> None:
+        """Show every call in flight that time goes by, so that none needs a timer of its own."""
+        for session in self._live.values():
+            for site in list(session.calls.values()):
+                site.linger()
 
     def end_unsealed(self) -> None:
         """End the sessions whose key is in the ring no more."""

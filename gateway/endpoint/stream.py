@@ -19,8 +19,6 @@ STREAM_BACKLOG: Final = 16 * 1024 * 1024
 """Bytes of notifications that may wait for a client that does not read its response."""
 WATCH_AFTER: Final = 0.05
 """Seconds after which a call is slow enough to watch whether its client is still there."""
-PATIENCE: Final = 5.0
-"""Seconds after which a call that has not been answered becomes a stream, which a client can come back to."""
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a quiet stream, so that nothing on the way closes it."""
 
@@ -149,8 +147,17 @@ class CallStream:
     :param comes_back: whether its client surely asks for the rest of a stream that is closed early.
     """
 
-    __slots__ = ("_comes_back", "_ident", "_log", "_reading", "_receive", "_send", "_session", "_stream",
-                 "_timer")  # fmt: skip
+    __slots__ = (
+        "_comes_back",
+        "_ident",
+        "_lingers",
+        "_log",
+        "_reading",
+        "_receive",
+        "_send",
+        "_session",
+        "_stream",
+    )
 
     def __init__(
         self, log: EventLog, session: Session, ident: Raw, send: Send, receive: Receive, comes_back: bool
@@ -160,7 +167,7 @@ class CallStream:
         self._comes_back = comes_back
         self._stream: EventStream | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._begin)
+        self._lingers = False
 
     @property
     def started(self) -> bool:
@@ -179,6 +186,12 @@ class CallStream:
         """Send a message before the answer. Never blocks."""
         self._begin().put(message)
 
+    def linger(self) -> None:
+        """The call is seen in flight, now and then: the second time, it becomes a stream."""
+        if self._lingers:
+            self._begin()
+        self._lingers = True
+
     def polled(self, retry_ms: int | None) -> None:
         """The server has its caller come back later: have a client do so too that can (SEP-1699)."""
         if not self._comes_back or self._session.version not in PRIMED:
@@ -196,7 +209,6 @@ class CallStream:
 
     async def close(self) -> None:
         """End what runs, finished or not."""
-        self._timer.cancel()
         if self._reading is not None and not self._reading.done():
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)

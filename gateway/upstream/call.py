@@ -115,6 +115,9 @@ class CallSite:
         if self._pending is not None:
             self._pending.fail(why)
 
+    def linger(self) -> None:
+        """The call is seen in flight, now and then. Must not block or raise."""
+
     def polled(self, retry_ms: int | None) -> None:
         """The server let its own stream of this call go and is asked for the rest later.
 

@@ -82,7 +82,6 @@ class HttpUpstream(Connection):
         self._resumed: dict[PendingCall, PostExchange] = {}
         self._resumes: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._disowned = False
         self._head = b""
         self._set_head({})
 
@@ -287,9 +286,14 @@ class HttpUpstream(Connection):
             except ValueError as error:
                 call.fail(UpstreamProtocolError(f"Server '{self.server}' gave a bad event id: {error}."))
 
+        def ended(task: asyncio.Task[None]) -> None:
+            self._resumes.discard(task)
+            if task.cancelled():
+                call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' was closed."))
+
         task = asyncio.create_task(resume(), name=f"resume {self.server}")
         self._resumes.add(task)
-        task.add_done_callback(self._resumes.discard)
+        task.add_done_callback(ended)
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
@@ -407,15 +411,13 @@ class HttpUpstream(Connection):
     def _lose(self, reason: str) -> None:
         if not self._closed:
             # The server refuses each call in flight by itself, which proves that it was not executed.
-            self._closed = self._disowned = True
+            self._closed = True
             self._on_lost(reason)
 
     async def close(self) -> None:
         self._closed = True
         if self._listening is not None:
             await self._listening.close()
-        for call in [] if self._disowned else list(self._calls):
-            call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' is being closed."))
         tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
             task.cancel()

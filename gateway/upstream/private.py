@@ -29,6 +29,8 @@ log = logging.getLogger("toolyard.upstream")
 
 MOST: Final = 8
 """Sessions that may have a connection of their own to one server, unless its ``maxSessions`` says more."""
+MAKES_WAY: Final = 60.0
+"""Seconds without a call after which a connection makes way for that of another session."""
 IDLE: Final = 1800
 """Seconds without a call after which a session's connection is ended, unless ``idleTimeout`` says."""
 
@@ -82,6 +84,11 @@ class _Entry:
         self.connection: Connection | None = None
         self.connector: Connector | None = None
         self.used_at = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is being opened or has requests in flight."""
+        return self.connection is None or self.connection.busy
 
 
 class PrivateConnections:
@@ -139,7 +146,7 @@ class PrivateConnections:
         return entry.connection if entry is not None else None
 
     def _begin(self, whose: str, home: Home | None, want: Era, timeout: float) -> _Entry:
-        if len(self._entries) >= self._most:
+        if len(self._entries) >= self._most and not self._make_way():
             raise TooManySessions(
                 f"Server '{self._server}' has {self._most} sessions with a connection of their own.",
                 'Try again when one has ended, or raise "maxSessions" in its entry.',
@@ -148,6 +155,18 @@ class PrivateConnections:
         entry.opening.add_done_callback(_seen)
         self._tasks.start_soon(self._open, whose, entry, want, timeout, name=f"open {self._server}")
         return entry
+
+    def _make_way(self) -> bool:
+        """End the connection that nobody has used for longest: many clients leave without a word."""
+        unused = [(entry.used_at, whose) for whose, entry in self._entries.items() if not entry.busy]
+        used_at, whose = min(unused, default=(float("inf"), ""))
+        if time.monotonic() - used_at < MAKES_WAY:
+            return False
+        entry = self._entries[whose]
+        self._drop(whose, entry)
+        if entry.connection is not None:
+            self._tasks.start_soon(entry.connection.close, name=f"close {self._server}")
+        return True
 
     async def _open(self, whose: str, entry: _Entry, want: Era, timeout: float) -> None:
         try:
@@ -229,8 +248,7 @@ class PrivateConnections:
         """End the connections that nobody has used for long."""
         now = time.monotonic()
         for whose, entry in list(self._entries.items()):
-            connection = entry.connection
-            if connection is not None and not connection.busy and now - entry.used_at > self._idle:
+            if not entry.busy and now - entry.used_at > self._idle:
                 await self._end(whose)
 
     async def close(self) -> None:

@@ -214,6 +214,7 @@ class Upstream:
     async def _started(self, want: Era, timeout: float, params: Shallow, site: CallSite | None) -> Connection:
         """A live connection; a caller that asked for progress hears once a second that it is waited for."""
         if self.private is not None and site is not None:
+            self._check_wanted()
             return await self.private.connection(site, want, timeout)
         token = _progress_token(params) if site is not None else None
         if token is None or site is None:
@@ -242,10 +243,7 @@ class Upstream:
         key = PoolKey(want)
         if (connection := self._connections.get(key)) is not None:
             return connection
-        if self._closed:
-            raise UpstreamUnavailable(f"Server '{self.name}' was removed.", "List the tools again.")
-        if self.state is State.DISABLED:
-            raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
+        self._check_wanted()
         loop = asyncio.get_running_loop()
         opening = self._opening.get(key)
         if opening is None:
@@ -262,6 +260,12 @@ class Upstream:
             raise UpstreamTimeout(
                 f"Server '{self.name}' is still starting after {timeout:g} s.", "Try again in a moment."
             ) from None
+
+    def _check_wanted(self) -> None:
+        if self._closed:
+            raise UpstreamUnavailable(f"Server '{self.name}' was removed.", "List the tools again.")
+        if self.state is State.DISABLED:
+            raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
 
     async def _open(self, key: PoolKey, opening: Opening) -> None:
         future = opening.connection

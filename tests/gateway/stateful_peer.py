@@ -11,7 +11,7 @@ out = sys.stdout.buffer
 told: list[object] = []
 count = 0
 waiting: list[object] = []
-NAMES = ["count", "die", "told", "update", "progress", "slow"]
+NAMES = ["elicit", "count", "die", "told", "update", "progress", "slow"]
 if "chatty" in sys.argv:
     NAMES.append("extra")
 
@@ -34,6 +34,11 @@ def call(ident: object, name: str, arguments: dict[str, float], meta: dict[str, 
     if name == "count":
         count += 1
         text(ident, [os.getpid(), count])
+    elif name == "elicit":
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+        params = {"message": f"Who, of {arguments.get('rounds', 1)}?", "requestedSchema": schema}
+        waiting[:] = [ident, int(arguments.get("rounds", 1))]
+        send({"jsonrpc": "2.0", "id": f"e{waiting[1]}", "method": "elicitation/create", "params": params})
     elif name == "die":
         os._exit(3)
     elif name == "told":
@@ -62,6 +67,14 @@ def serve(message: dict[str, object]) -> None:
             send({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})
     elif method == "notifications/roots/list_changed":
         told.append({"roots": "changed"})
+    elif method is None and str(ident).startswith("e"):
+        told.append({"answer": message.get("result") or message.get("error")})
+        caller, rounds = waiting
+        assert isinstance(rounds, int)
+        if rounds > 1:
+            call(caller, "elicit", {"rounds": rounds - 1}, {})
+        else:
+            text(caller, message.get("result") or message.get("error"))
     elif method is None:
         told.append({"answer": message.get("result") or message.get("error")})
     elif method == "tools/list":

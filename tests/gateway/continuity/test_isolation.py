@@ -118,6 +118,27 @@ async def test_the_number_of_processes_is_bounded_and_the_next_is_told(running: 
     assert said(await clients[3].call("memo__count"))[1] == 1
 
 
+async def test_a_process_that_was_not_called_for_long_makes_way_for_another_session(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [await running.session() for _ in range(4)]
+    pids = [said(await client.call("memo__count"))[0] for client in clients[:3]]
+    await clients[0].call("memo__count")
+    monkeypatch.setattr(private, "MAKES_WAY", 0.0)
+    assert said(await clients[3].call("memo__count"))[1] == 1
+    await until(lambda: not alive(pids[1]))
+    assert (await clients[1].request("tools/call", {"name": "memo__count"})).status == 404
+    assert said(await clients[0].call("memo__count"))[1] == 3
+
+
+async def test_a_server_that_is_switched_off_starts_no_process_for_anybody(running: Running) -> None:
+    client = await running.session()
+    upstream = running.upstream("memo")
+    await upstream.close()
+    assert (await client.call("memo__count"))["error"]
+    assert len(upstream.private) == 0
+
+
 async def test_a_process_that_nobody_uses_is_ended_and_not_replaced_by_a_blank_one(running: Running) -> None:
     client = await running.session()
     pid, _ = said(await client.call("memo__count"))

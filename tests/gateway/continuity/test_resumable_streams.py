@@ -12,7 +12,7 @@ import pytest
 from continuity_parts import Event, initialize, listen, start_call, stateful
 from gateway_parts import Client, Running, Wire, remote, running_gateway, stdio, until
 
-from gateway.endpoint import events, stream
+from gateway.endpoint import events
 
 pytestmark = pytest.mark.anyio
 
@@ -229,17 +229,29 @@ async def test_a_client_that_names_event_streams_first_gets_its_answer_as_one(ru
     assert len(running.gateway.events) == 0
 
 
-async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "PATIENCE", 0.05)
+async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(running: Running) -> None:
     client = await running.session()
-    reading = await start_call(client, "peer__sleep", {"seconds": 0.5}, progress=False)
+    starting = asyncio.create_task(start_call(client, "peer__sleep", {"seconds": 0.5}, progress=False))
+    await until(lambda: running.pending() >= 1)
+    running.gateway.sessions.linger()
+    assert len(running.gateway.events) == 0
+    running.gateway.sessions.linger()
+    reading = await starting
     primed = await reading.next()
     assert primed is not None
     reading.wire.abort()
     rest = await (await listen(client, primed.ident)).rest()
     assert rest[-1].message["result"]["content"][0]["text"] == "slept"
+
+
+async def test_a_very_long_request_id_does_not_make_event_ids_long(running: Running) -> None:
+    client = await running.session()
+    reading = await start_call(client, "memo__progress", {"steps": 1}, ident="x" * 100_000)
+    events_read = await reading.rest()
+    assert events_read[-1].message["id"] == "x" * 100_000
+    assert max(len(event.ident) for event in events_read) < 400
+    again = await (await listen(client, events_read[0].ident)).rest()
+    assert again[-1].message["id"] == "x" * 100_000
 
 
 async def test_a_session_that_ends_takes_its_streams_along(running: Running) -> None:
@@ -254,27 +266,60 @@ async def test_a_session_that_ends_takes_its_streams_along(running: Running) -> 
         assert connection.exec_driver_sql("SELECT count(*) FROM streams").scalar() == 0
 
 
-async def test_streams_without_a_reader_expire_and_are_bounded(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_streams_without_a_reader_expire_and_are_bounded(running: Running) -> None:
     client = await running.session()
-    for number in range(6):
-        await (await start_call(client, "memo__progress", {"steps": 2}, ident=number)).rest()
     kept = running.gateway.events
+
+    async def stream(number: int) -> None:
+        await (await start_call(client, "memo__progress", {"steps": 2}, ident=number)).rest()
+        await until(lambda: all(stream.reader is None for stream in kept._streams.values()))
+
+    for number in range(6):
+        await stream(number)
     assert len(kept) == 6
-    monkeypatch.setattr(events, "IDLE_STREAMS", 3)
-    await (await start_call(client, "memo__progress", {"steps": 2}, ident=7)).rest()
-    await until(lambda: len(kept) == 3)
-    monkeypatch.setattr(events, "IDLE_BYTES", 10)
-    await (await start_call(client, "memo__progress", {"steps": 2}, ident=8)).rest()
-    await until(lambda: len(kept) == 0)
-    assert kept._idle_bytes == 0
-    monkeypatch.undo()
-    await (await start_call(client, "memo__progress", {"steps": 2}, ident=9)).rest()
-    await until(lambda: len(kept._idle) == 1)
+    kept._delivered.bounds = (1 << 20, 3)
+    await stream(7)
+    assert len(kept) == 3
+    kept._delivered.bounds = (10, 3)
+    await stream(8)
+    assert (len(kept), kept._delivered.size) == (0, 0)
+    kept._delivered.bounds = (1 << 20, 3)
+    await stream(9)
+    assert len(kept) == 1
     kept._clock = lambda: float("inf")
     kept.expire()
     assert len(kept) == 0
+
+
+async def test_a_flood_for_a_client_that_left_is_bounded_and_cheap(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "STREAM_BYTES", 200_000)
+    client = await running.session()
+    reading = await start_call(client, "memo__progress", {"steps": 20_000})
+    await reading.next()
+    reading.wire.abort()
+    (opened,) = running.gateway.events._streams.values()
+    await until(lambda: opened.closed, 20)
+    assert opened.size < 250_000
+    assert json.loads(opened.events[-1][1])["result"]
+
+
+async def test_an_answer_that_a_full_disk_did_not_take_is_written_later(running: Running) -> None:
+    client = await running.session()
+    with running.gateway.store.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON stream_events BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    await broken_call(client, running, {"steps": 5, "pause": 0.02})
+    await until(lambda: running.pending() == 0)
+    await running.gateway.ledger.close()
+    with running.gateway.store.writing() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    await running.gateway.ledger.close()
+    with running.gateway.store.reading() as connection:
+        rows = connection.exec_driver_sql("SELECT position FROM stream_events ORDER BY 1").fetchall()
+    assert [row[0] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
 POLLING = b"id: e1\r\nretry: 10\r\ndata: \r\n\r\n"
