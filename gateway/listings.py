@@ -229,12 +229,16 @@ class Listings:
                 # It has changed and changed back: the server's notice is passed on all the same.
                 self._on_changed(set(kinds))
             return None
-        self._catalogs[upstream.name] = new
         try:
             await self._stored(partial(self._store.put_catalog, new))
         except RegistryError as error:  # clients are still served; the next start just knows less
             log.error("%s", error)
         report = await self._registrar.sync(new)
+        if self._upstreams.get(upstream.name) is not upstream:
+            if upstream.name not in self._upstreams:  # removed meanwhile; else another has its place
+                await self._registrar.gone([upstream.name])
+            return None
+        self._catalogs[upstream.name] = new  # only now: what was not decided about is not shown
         await self.rebuild()
         return report
 
