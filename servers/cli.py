@@ -97,7 +97,7 @@ def _label(source: str) -> str:
 
 @app.command("host")
 def host(
-    directory: Annotated[Path, typer.Argument(help="The directory with manifest.json, or the file.")],
+    directory: Annotated[str, typer.Argument(help="A folder with manifest.json, or a shipped service.")],
     workers: Annotated[int | None, typer.Option("--workers", help="How many calls may run at once.")] = None,
     require_sandbox: Least = "",
     allow_weak_sandbox: Weak = False,
@@ -105,20 +105,24 @@ def host(
     """Serve a converted service over stdio."""
     from servers.host.start import start
 
-    code = start(str(directory), workers=workers, require=require_sandbox, allow_weak=allow_weak_sandbox)
+    code = start(directory, workers=workers, require=require_sandbox, allow_weak=allow_weak_sandbox)
     if code:
         raise typer.Exit(code)
 
 
 @app.command("warm")
-def warm(directories: Annotated[list[Path], typer.Argument(help="Directories with manifests.")]) -> None:
-    """Build the environments of converted services now."""
+def warm(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Shipped services by name, or folders with manifests.")
+    ] = None,
+) -> None:
+    """Build the environments of converted services now: of those named, or of the starter set."""
     from servers.convert import environment
-    from servers.manifest import files
+    from servers.manifest import files, shipped
     from servers.sandbox import levels
 
-    for directory in directories:
-        manifest = files.read(directory)
+    for service in services or shipped.STARTERS:
+        manifest = files.read(shipped.locate(service))
         start = time.monotonic()
         path = environment.rebuild(manifest.environment, levels.require(manifest.sandbox))
         say(f"{manifest.name}: {path} ({time.monotonic() - start:.1f} s)")

@@ -24,9 +24,10 @@ from starlette.routing import Route
 from gateway import jsonrpc, protocol
 from gateway.app import Gateway
 from gateway.catalog import ValidatorCache
-from gateway.config.servers import from_command, from_url
+from gateway.config.servers import from_command, from_url, made
 from gateway.endpoint.http import HttpEndpoint
 from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
+from gateway.hosted.entry import is_hosted
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite
@@ -37,7 +38,9 @@ from registry.errors import RegistryError
 from registry.model import ItemKind, ServerSpec, Transport
 
 CALL_TIMEOUT: Final = 3600.0
-_ENTRY: Final = frozenset({"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout"})
+_ENTRY: Final = frozenset(
+    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "manifest"}
+)
 """Keys of a new server's entry with a meaning of their own; the others are kept as ``extra``."""
 _COUNTS: Final = {
     "tools": ItemKind.TOOL,
@@ -176,6 +179,7 @@ class ControlApi:
                     "headers": sorted(spec.headers),
                     "timeout": spec.timeout,
                     "disabled": spec.disabled,
+                    "manifest": spec.extra.get("manifest"),
                 },
                 "server_info": msgspec.Raw(catalog.server_info if catalog else b"{}"),
                 "capabilities": msgspec.Raw(catalog.capabilities if catalog else b"{}"),
@@ -284,7 +288,9 @@ class ControlApi:
         if not isinstance(name, str):
             raise RpcError(protocol.INVALID_PARAMS, "A server needs a name.")
         try:
-            if body.get("url") is not None:
+            if body.get("manifest") is not None:
+                spec = made(name, {key: value for key, value in body.items() if key != "name"})
+            elif body.get("url") is not None:
                 spec = from_url(
                     name,
                     body["url"],
@@ -305,14 +311,15 @@ class ControlApi:
                 protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
             ) from None
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
-        upstream = await self._gateway.add(replace(spec, extra=extra))
+        upstream = await self._gateway.add(replace(spec, extra={**spec.extra, **extra}))
         return _lines(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
         yield jsonrpc.encode({"state": "starting"})
-        with suppress(GatewayError):  # the row says what is wrong
-            await upstream.connect(Era.HANDSHAKE, START_TIMEOUT)
-            await self._gateway.synced(upstream.name, START_TIMEOUT)
+        if not is_hosted(upstream.server.spec):  # its list is known, and its first call starts it
+            with suppress(GatewayError):  # the row says what is wrong
+                await upstream.connect(Era.HANDSHAKE, START_TIMEOUT)
+                await self._gateway.synced(upstream.name, START_TIMEOUT)
         yield jsonrpc.encode({"server": self._row(upstream), "tools": self._tool_names(upstream.name)})
 
     async def remove(self, request: Request) -> Response:

@@ -32,6 +32,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     page_size: Annotated[int, Meta(gt=0)] = 2000
     first_list_grace: Annotated[float, Meta(ge=0, le=1e9)] = 3.0
     log_level: LogLevel = "info"
+    starters: list[str] | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -53,6 +54,8 @@ class Settings:
     :param allowed_origins: `Origin` values to accept besides the loopback ones.
     :param page_size: items on one page of a list.
     :param first_list_grace: seconds that a first list waits for servers never seen before.
+    :param starters: what is served where nothing is configured: "time" and names of shipped services; None
+        means the product's own choice.
     :param file: the config.toml that was read, or None where there is none.
     """
 
@@ -66,6 +69,7 @@ class Settings:
     page_size: int
     first_list_grace: float
     log_level: LogLevel
+    starters: tuple[str, ...] | None = None
     file: Path | None = None
 
     @classmethod
@@ -90,8 +94,8 @@ class Settings:
                 f"Give {_EXPECTED[name]}.",
                 expected=_EXPECTED[name],
             ) from None
-        for name in ("allowed_hosts", "allowed_origins"):
-            checked[name] = tuple(checked[name])
+        for name in ("allowed_hosts", "allowed_origins", "starters"):
+            checked[name] = None if checked[name] is None else tuple(checked[name])
         return cls(**checked, file=None if text is None else path)
 
 
@@ -166,6 +170,7 @@ _EXPECTED: Final = {
     "allowed_origins": 'a list of origins, as ["https://app.example"]',
     "page_size": "an integer over 0",
     "first_list_grace": "seconds, a number of 0 or more",
+    "starters": 'a list of names, as ["time", "humanize"]',
     "log_level": 'one of "debug", "info", "warning", "error"',
 }
 

@@ -65,6 +65,8 @@ class State(StrEnum):
     PENDING = "pending"
     """Its command waits for a person's approval."""
     IDLE = "idle"
+    BUILDING = "building"
+    """The environment of a converted service is being made; calls wait for it."""
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
@@ -225,13 +227,14 @@ class Upstream:
             try:
                 return await self.connect(want, max(0.0, min(1.0, deadline - time.monotonic())))
             except UpstreamTimeout:
-                if self.state is not State.STARTING or time.monotonic() >= deadline:
+                if self.state not in _COMING or time.monotonic() >= deadline:
                     raise
             # Progress must only ever grow (2025-11-25, Progress), and the server's own begins at 0.
             note = {
                 "progressToken": token,
                 "progress": second * 1e-9,
-                "message": f"waiting for server '{self.name}' to start",
+                "message": f"waiting for server '{self.name}' to "
+                + ("be built" if self.state is State.BUILDING else "start"),
             }
             site.notify({"method": jsonrpc.raw("notifications/progress"), "params": jsonrpc.raw(note)})
         raise AssertionError("unreachable")
@@ -264,6 +267,14 @@ class Upstream:
             raise UpstreamTimeout(
                 f"Server '{self.name}' is still starting after {timeout:g} s.", "Try again in a moment."
             ) from None
+
+    async def prepare(self) -> None:
+        """Do what comes before a start, and may take long, without starting. A failure is shown, and tried again."""
+        try:
+            await self._owner.connector(self.server)
+        except GatewayError as error:
+            if not self._connections and not self._opening and not self._closed:
+                self._failed(error)
 
     async def _open(self, key: PoolKey, opening: Opening) -> None:
         future = opening.connection
@@ -503,6 +514,7 @@ class Upstream:
             self._connector.close()
 
 
+_COMING: Final = frozenset({State.STARTING, State.BUILDING})
 _DEAD: Final = frozenset({State.FAILED, State.NEEDS_LOGIN, State.PENDING})
 """States in which a call is answered at once, with the reason, while the pause after a failure lasts."""
 

@@ -120,6 +120,14 @@ def _install(lock: Lock, path: Path, level: str) -> None:
         ) from None
 
 
+def find(environment: Environment) -> Path | None:
+    """The environment that a manifest describes, where it has been built on this machine."""
+    for hash_ in (environment.lock_hash, lock_hash(environment.lock)):
+        if is_built(hash_):
+            return path_of(hash_)
+    return None
+
+
 def rebuild(environment: Environment, level: str) -> Path:
     """The environment that a manifest describes, from its lock alone.
 

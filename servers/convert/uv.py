@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,11 @@ from servers.errors import EnvironmentFailed
 from servers.sandbox.policy import Policy
 
 TIMEOUT: Final = 600.0
+_OFFLINE: Final = re.compile(
+    r"(?i)are you offline|network (?:was|is) disabled|network connectivity is disabled|error sending request|dns error"
+    r"|connect(?:ion)? (?:error|refused|reset|timed out)|failed to lookup address|tunnel error|operation timed out"
+)
+"""How uv says that it did not reach an index."""
 _FRAMES: Final = " \u00d7\u2570\u2500\u25b6\u2502\u251c"
 """What uv draws around its messages."""
 _PASSED: Final = (
@@ -121,9 +127,12 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARN")]
         said = " ".join(line.strip(_FRAMES) for line in lines[-12:])
-        raise EnvironmentFailed(
-            f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."
-        )
+        hint = "Check the requirement and the index."
+        if _OFFLINE.search(said):
+            hint = (
+                "The package index cannot be reached: check the network (proxy, certificates), and try again."
+            )
+        raise EnvironmentFailed(f"uv says: {said[:1200] or 'nothing'}", hint)
     return done.stdout
 
 
