@@ -25,6 +25,7 @@ from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
+from gateway.hosted.calls import UsageBook
 from gateway.hosted.entry import approval_of, is_hosted, launched
 from gateway.hosted.environments import Environments
 from gateway.interests import Interests
@@ -103,6 +104,7 @@ class Gateway:
         self._store_turn = anyio.CapacityLimiter(1)
         self._lifeline = Lifeline()
         self._environments = Environments(self._lifeline)
+        self.usage = UsageBook()
         self._log_dir = log_dir
         self._logs: dict[str, ServerLog] = {}
         self._watched = 0
@@ -227,6 +229,8 @@ class Gateway:
     def _add(self, server: Server) -> Upstream:
         self.servers[server.name] = server
         upstream = self._upstreams[server.name] = Upstream(server, self, self._tasks, self.settings.timeout)
+        if is_hosted(server.spec):
+            upstream.usage = self.usage
         if not server.spec.disabled:
             self._listings.expect(server.name)
             self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")

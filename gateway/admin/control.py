@@ -7,6 +7,7 @@ MCP client and no token leads here.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +28,7 @@ from gateway.catalog import ValidatorCache
 from gateway.config.servers import from_command, from_url, made
 from gateway.endpoint.http import HttpEndpoint
 from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
-from gateway.hosted.entry import is_hosted
+from gateway.hosted.entry import is_hosted, sandbox
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite
@@ -99,8 +100,10 @@ class ControlApi:
     async def status(self, request: Request) -> Response:
         """Everything ``toolyard status`` shows."""
         gateway = self._gateway
+        hosted = any(is_hosted(server.spec) for server in gateway.servers.values())
         return _json(
             {
+                "sandbox": await asyncio.to_thread(sandbox) if hosted else None,
                 "gateway": {
                     "pid": os.getpid(),
                     "version": __version__,
@@ -186,6 +189,10 @@ class ControlApi:
                 "instructions": catalog.instructions if catalog else None,
                 "approval": await self._approval(spec),
                 "tool_names": self._tool_names(upstream.name),
+                "usage": {
+                    tool: dataclasses.asdict(usage)
+                    for tool, usage in self._gateway.usage.of(upstream.name).items()
+                },
                 "stderr": list(upstream.log.lines)[-20:],
             }
         )

@@ -29,7 +29,7 @@ def status(state: Path | None) -> dict[str, Any]:
     ]
     problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
     rows = [known.row(server) for server in known.servers]
-    return {"gateway": None, "servers": rows, "conflicts": conflicts, "problems": problems}
+    return {"gateway": None, "sandbox": None, "servers": rows, "conflicts": conflicts, "problems": problems}
 
 
 def server(state: Path | None, name: str) -> dict[str, Any]:
@@ -177,6 +177,7 @@ class _Known:
             "instructions": catalog.instructions if catalog else None,
             "approval": self._approval(server),
             "tool_names": [tool["name"] for tool in self.tools() if tool["server"] == server.name],
+            "usage": {},
             "stderr": [],
         }
 

@@ -48,6 +48,10 @@ class Caller(CallSite):
     def client(self) -> object:
         return self.session if self.session is not None else self
 
+    @property
+    def identity(self) -> str:
+        return self.session.ident if self.session is not None else ""
+
     def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
         session, emit = self.session, self._emit
         method = jsonrpc.text(message.get("method")) or ""

@@ -38,6 +38,19 @@ class ManifestUnusable(UpstreamUnavailable):
     retriable = False
 
 
+def sandbox() -> dict[str, Any]:
+    """What converted services run in on this machine. The first time it is tried: for a worker thread."""
+    from servers.sandbox import levels
+
+    report = levels.report()
+    return {
+        "level": report.level,
+        "made_of": levels.NAMES[report.level],
+        "start_ms": round(report.start_ms, 1),
+        "open": list(report.open),
+    }
+
+
 def is_hosted(spec: ServerSpec) -> bool:
     """Whether an entry is of a converted service."""
     return MANIFEST in spec.extra

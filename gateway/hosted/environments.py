@@ -29,6 +29,7 @@ class NotBuilt(UpstreamUnavailable):
     """The environment of a converted service could not be built."""
 
     kind = "environment_not_built"
+    pause = 30.0
 
 
 class Environments:
@@ -103,7 +104,7 @@ class Environments:
             text = " ".join(found[-1].split()) if found else f"the build ended with code {code}."
             raise NotBuilt(
                 f"The environment of '{name}' is not there yet: {text}",
-                f"Then: toolyard restart {name} (its next call tries again, too).",
+                f"It is tried again every {NotBuilt.pause:g} s for a while, and at once by: toolyard restart {name}.",
             )
 
     async def close(self) -> None:

@@ -41,6 +41,11 @@ class CallSite:
         """Who calls: calls of one client share a back-channel."""
         return self
 
+    @property
+    def identity(self) -> str:
+        """What tells callers apart for a server that keeps something for each; "" where nothing does."""
+        return ""
+
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""
 

@@ -24,6 +24,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.hosted.calls import UsageBook, signed
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -114,6 +115,8 @@ class Upstream:
         self.in_flight = 0
         self.restarts = 0
         self.log = owner.server_log(self.name)
+        self.usage: UsageBook | None = None
+        """Set for a converted service: its host is told who calls, and says what the call took."""
         self._owner = owner
         self._tasks = tasks
         self._slots = Slots(
@@ -164,6 +167,8 @@ class Upstream:
         Raises UpstreamError.
         """
         limit = timeout or self.timeout
+        if self.usage is not None and method == "tools/call":
+            params = signed(params, site.identity if site is not None else "")
         self.calls += 1
         self.in_flight += 1
         self._budget.deposit()
@@ -190,6 +195,8 @@ class Upstream:
                             raise
                     else:
                         self._unanswered = 0
+                        if self.usage is not None and reply.result is not None and "name" in params:
+                            self.usage.note(self.name, jsonrpc.text(params["name"]) or "", reply.result)
                         return connection, reply
                 raise AssertionError("unreachable")
             finally:
@@ -211,9 +218,11 @@ class Upstream:
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
 
-    async def era(self, want: Era, timeout: float | None = None) -> Era:
-        """The era calls of this era will be spoken in; starts the server where needed."""
-        connection = self._connections.get(PoolKey(want)) or await self.connect(want, timeout or self.timeout)
+    async def era(self, want: Era, params: Shallow, site: CallSite) -> Era:
+        """The era a call of this era will be spoken in; starts the server where needed."""
+        connection = self._connections.get(PoolKey(want)) or await self._started(
+            want, self.timeout, params, site
+        )
         assert connection.peer is not None
         return connection.peer.era
 
@@ -346,16 +355,18 @@ class Upstream:
             self.state = State.FAILED
         if isinstance(error, (NotApproved, ConfigError)):
             self._connector = None  # resolved anew: the person may have mended it
-        self._back_off()
+        self._back_off(error.pause if isinstance(error, UpstreamUnavailable) else 0.0)
         log.warning("server '%s': %s", self.name, error)
         self.log.write(f"[toolyard] {error.message}")
         if not isinstance(error, (NotApproved, NeedsLoginError)):
             self._revive()
 
-    def _back_off(self) -> None:
+    def _back_off(self, least: float = 0.0) -> None:
         self._failures += 1
         shortest, longest = BACKOFF
-        pause = min(longest, shortest * 2 ** min(self._failures - 1, 10)) * random.uniform(0.8, 1.2)
+        pause = max(least, min(longest, shortest * 2 ** min(self._failures - 1, 10))) * random.uniform(
+            0.8, 1.2
+        )
         self._retry_at = asyncio.get_running_loop().time() + pause
 
     @property

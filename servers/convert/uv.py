@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from servers.errors import EnvironmentFailed
+from servers.errors import EnvironmentFailed, IndexUnreachable
 from servers.sandbox.policy import Policy
 
 TIMEOUT: Final = 600.0
@@ -127,12 +127,14 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARN")]
         said = " ".join(line.strip(_FRAMES) for line in lines[-12:])
-        hint = "Check the requirement and the index."
         if _OFFLINE.search(said):
-            hint = (
-                "The package index cannot be reached: check the network (proxy, certificates), and try again."
+            raise IndexUnreachable(
+                f"The package index cannot be reached; uv says: {said[:600]}.",
+                "Check the network, its proxy and its certificates.",
             )
-        raise EnvironmentFailed(f"uv says: {said[:1200] or 'nothing'}", hint)
+        raise EnvironmentFailed(
+            f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."
+        )
     return done.stdout
 
 

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any, Final
 
+import msgspec
+
 from servers.host import listing, results
 from servers.host.arguments import Checker, handle_in, uses_call
 from servers.host.pool import Call, Pool, default_size
@@ -164,7 +166,7 @@ class Service:
 
         # a command is stopped by the worker itself, which then tells what it printed so far
         grace = _GRACE if tool.kind == "cli" else 0.0
-        self._pool.submit(Call(ident, request, limits.seconds + grace, done, slot))
+        self._pool.submit(Call(ident, request, limits.seconds + grace, limits.memory_mb, done, slot))
 
     def _callables(self, value: Any) -> dict[str, Any]:
         """The tools that ``$call`` names anywhere in some arguments, for the worker."""
@@ -238,11 +240,14 @@ def serve(manifest: Manifest, level: str, *, workers: int | None = None, wire: W
     :param level: the sandbox level of the workers; it has been checked that there is one.
     """
 
+    each = [tool.limits.memory_mb for tool in manifest.tools if tool.limits is not None]
+    most = msgspec.structs.replace(manifest.limits, memory_mb=max([manifest.limits.memory_mb, *each]))
+
     def place() -> Place:
         from servers.convert import environment
 
         path = environment.find(manifest.environment) or environment.rebuild(manifest.environment, level)
-        return Place(path, level, manifest.permissions, manifest.limits)
+        return Place(path, level, manifest.permissions, most)
 
     pool = Pool(place, manifest.preload, workers or default_size())
     Service(manifest, wire or Wire(), pool, level).run()
