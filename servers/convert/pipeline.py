@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -219,11 +219,14 @@ def _manifest(
     shown_in_readme = docstrings.examples(distribution.readme, "readme")
     examples: dict[str, list[docstrings.Example]] = {}
     scored: list[tuple[Tool, float]] = []
+    quiet: set[str] = set()
     for tool, record in [*commands, *found]:
         mine = _examples(tool, record, shown_in_readme)
         examples[tool.name] = mine
         points = select.score(tool, record, mentions, distribution.packages[0], thin, bool(mine))
         scored.append((tool, points))
+        if not mine and select.is_quiet(tool, record, mentions, distribution.packages[0]):
+            quiet.add(tool.name)
     scored.sort(key=lambda each: (-each[1], each[0].name))
     kept, cut = scored[: _MOST_HIDDEN + select.MOST], scored[_MOST_HIDDEN + select.MOST :]
     dropped += [
@@ -238,7 +241,7 @@ def _manifest(
         place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
     )
     repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
-    made = _decided(repaired, reviewed.evidence)
+    made = _decided(repaired, reviewed.evidence, quiet)
     return (
         Manifest(
             name=options.name or prepared.name,
@@ -289,7 +292,16 @@ def _examples(
 _WORTH: Final = {"answer": 2.0, "refusal": -1.5, "hang": -8.0, "crash": -8.0, "unreviewed": 0.0}
 
 
-def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) -> list[Tool]:
+_MISFIT: Final = re.compile(
+    r"AttributeError: '(str|int|float|list|dict|bool|NoneType|bytes)' object has no attribute"
+    r"|TypeError: (string indices must be|'(str|int|list|dict)' object (does not support|is not subscriptable|cannot be interpreted))"
+)
+"""What code says that was given JSON where it wants an object of its own."""
+
+
+def _decided(
+    kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence], quiet: Set[str]
+) -> list[Tool]:
     """The tools with their evidence; the best of those that answered are shown."""
     final: list[tuple[Tool, float]] = []
     for tool, points in kept:
@@ -300,7 +312,10 @@ def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) 
         worth = _WORTH[found.outcome] if found is not None else -0.5
         final.append((tool, points + worth))
     shown = set(
-        select.choose([(tool, points) for tool, points in final if _worthy(evidence.get(tool.name), points)])
+        select.choose(
+            [(tool, points) for tool, points in final if _worthy(evidence.get(tool.name), points)],
+            quiet=quiet,
+        )
     )
     made = []
     for tool, points in sorted(final, key=lambda each: (-each[1], each[0].name)):
@@ -335,6 +350,8 @@ def _worthy(found: Evidence | None, points: float) -> bool:
     """Whether a tool may be shown: it answered, or so much speaks for it that the arguments tried were to blame."""
     if found is not None and found.outcome == "answer":
         return points > -2.0
+    if found is not None and _MISFIT.search(found.note or found.result):
+        return points >= 8.0
     return points >= 3.5
 
 

@@ -215,7 +215,10 @@ def _description(record: dict[str, Any], summary: str, path: str) -> str:
     if summary:
         return summary
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path.replace("_", " ").replace(".", ": "))
-    return f"Make a {words}." if record["kind"] == "class" else f"{words[:1].upper()}{words[1:]}."
+    made = f"Make a {words}." if record["kind"] == "class" else f"{words[:1].upper()}{words[1:]}."
+    module = record["qualname"].partition(":")[0]
+    about = docstrings.read(record.get("module_doc") or "").summary.split(". ")[0][:200].rstrip(".")
+    return f"{made} ({module}: {about}.)" if about and "." in module else made
 
 
 def command_tools(scripts: Iterable[dict[str, Any]], namer: Namer) -> list[tuple[Tool, dict[str, Any]]]:

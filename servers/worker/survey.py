@@ -289,6 +289,8 @@ class _Found:
             record["init_doc"] = (inspect.getdoc(own_init) or "")[:_DOC] if own_init else ""
         if cls is not None:
             record["class_doc"] = (inspect.getdoc(cls) or "")[:_DOC]
+        owner = sys.modules.get(path.partition(":")[0])
+        record["module_doc"] = (inspect.getdoc(owner) or "")[:400] if owner is not None else ""
         record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         record["file"], record["line"] = _place(function)
         return record
