@@ -61,7 +61,7 @@ def _gateway(seen: dict[str, Any]) -> None:
         render.out(line)
     if sandbox := seen.get("sandbox"):
         still = "; ".join(sandbox["open"])
-        render.out(
+        render.paragraph(
             f"converted services run in sandbox {sandbox['level']} ({sandbox['made_of']}), which takes "
             f"{sandbox['start_ms']:.0f} ms to enter" + (f"; open: {still}" if still else "")
         )

@@ -62,7 +62,12 @@ class Environments:
                 self._build(spec.name, place), name=f"build {spec.name}"
             )
             task.add_done_callback(lambda done: self._built(place, done))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise  # whoever waits here gives up; the build goes on
+            raise NotBuilt(f"Building the environment of '{spec.name}' was given up.") from None
 
     def _built(self, place: str, task: asyncio.Task[None]) -> None:
         if self._building.get(place) is task:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from servers.convert import docstrings, schema, stubs
-from servers.manifest.records import Dropped, Parameter, Tool
+from servers.manifest.records import Dropped, Option, Parameter, Tool
 from servers.worker.hints import ANY, Type
 
 _NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
@@ -240,6 +242,10 @@ def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer)
     usage = command["usage"].strip()
     text = f"{about}\n\n{usage}" if usage else about
     label = _NAME.sub("_", line)
+    # a group's own options belong before its subcommand's name: they are left to argv
+    options = (
+        () if command.get("group") else msgspec.convert(command.get("options") or (), tuple[Option, ...])
+    )
     return Tool(
         name=namer.name(label, f"{label}_command"),
         qualname=f"cli:{line}",
@@ -260,10 +266,12 @@ def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer)
                     "type": "object",
                     "description": "files for the working directory: name to text",
                 },
+                **{option.name: schema.of_option(option) for option in options},
             },
             "additionalProperties": False,
         },
         argv_property="argv",
         stdin_property="stdin",
         files_property="files",
+        options=options,
     )

@@ -97,7 +97,7 @@ def _documented(function: Any) -> inspect.Signature:
     for each in classes:
         doc, name = getattr(each, "__doc__", None) or "", re.escape(getattr(each, "__name__", "") or "")
         match = re.match(rf"\s*(?:[\w.]+\.)?{name}\(([^()]*)\)", doc) if name else None
-        if match is not None or "__init__" in vars(each) or doc:
+        if match is not None or doc or "__init__" in getattr(each, "__dict__", {}):
             break
     if match is None:
         raise Unknown
