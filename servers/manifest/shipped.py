@@ -40,7 +40,7 @@ def locate(wanted: str) -> Path:
         return directory() / wanted
     path = files.path_of(Path(wanted).expanduser().absolute())
     if path.is_file():
-        return path.parent if path.name == files.FILE else path
+        return path.parent if path.name.startswith("manifest.") else path
     raise ManifestError(
         f"There is no converted service '{wanted}'.",
         "`toolyard manifests` lists those that come with Toolyard; for one of your own, "
