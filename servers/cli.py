@@ -43,6 +43,14 @@ def convert(
     review_seconds: Annotated[
         float, typer.Option("--review-seconds", help="Time for trying the tools.")
     ] = 8.0,
+    model_url: Annotated[
+        str | None,
+        typer.Option(
+            "--model-url",
+            help="An OpenAI-compatible API (…/v1) that may propose names, descriptions and examples.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="The model to ask there.")] = "default",
     update: Annotated[bool, typer.Option("--update", help="Convert again, and show what changed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
     require_sandbox: Least = "L2",
@@ -67,7 +75,7 @@ def convert(
     ):
         say(f"{folder}: unchanged, {len(before.tools)} tools ({time.monotonic() - start:.1f} s)")
         return
-    from servers.convert import pipeline
+    from servers.convert import pipeline, suggest
     from servers.manifest.records import Permissions
     from servers.sandbox import levels
 
@@ -78,6 +86,7 @@ def convert(
         extras=tuple(extra or ()),
         review_seconds=review_seconds,
         permissions=Permissions(network=network),
+        model=suggest.Endpoint(model_url, model) if model_url else None,
     )
     manifest = pipeline.convert(source, options, say)
     if before is not None:

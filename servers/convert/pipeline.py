@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from servers.convert import distribution as distributions
-from servers.convert import docstrings, environment, repair, review, select, source, tools
+from servers.convert import docstrings, environment, repair, review, select, source, suggest, tools
 from servers.convert.distribution import Distribution
 from servers.errors import ConversionFailed, EnvironmentFailed, WorkerFailed
 from servers.manifest.records import Dropped, Evidence, Limits, Manifest, Permissions, Repair, Source, Tool
@@ -36,6 +36,7 @@ class Options:
 
     :ivar extras: requirements to add to the environment, besides what is found to be needed.
     :ivar review_seconds: how long the shown tools may be tried.
+    :ivar model: what proposes names, descriptions and examples; nothing does by default.
     """
 
     level: str
@@ -44,6 +45,7 @@ class Options:
     review_seconds: float = 8.0
     permissions: Permissions = field(default_factory=Permissions)
     limits: Limits = field(default_factory=Limits)
+    model: suggest.Endpoint | None = None
 
 
 @dataclass(slots=True)
@@ -234,6 +236,12 @@ def _manifest(
     ]
     first = select.choose(kept, _REVIEWED)
     by_name = {tool.name: tool for tool, _ in kept}
+    proposals: dict[str, suggest.Proposal] = {}
+    if options.model is not None:
+        asked = [by_name[name] for name in first[: select.MOST]]
+        proposals = suggest.propose(asked, distribution.name, options.model, say)
+        for tool in asked:
+            examples[tool.name] += suggest.examples_of(tool, proposals.get(tool.name, suggest.Proposal()))
     say(f"trying {len(first)} of {len(kept)} callables")
     place = Place(built.path, options.level, options.permissions, options.limits)
     preload = [distribution.packages[0]] if distribution.packages[0] in survey["modules"] else []
@@ -241,7 +249,7 @@ def _manifest(
         place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
     )
     repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
-    made = _decided(repaired, reviewed.evidence, quiet)
+    made = suggest.applied(_decided(repaired, reviewed.evidence, quiet), proposals)
     return (
         Manifest(
             name=options.name or prepared.name,

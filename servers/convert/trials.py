@@ -33,7 +33,7 @@ _BY_KIND: Final[dict[str, tuple[Any, Any]]] = {
 }  # fmt: skip
 _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"^(n|k|m|count|size|num|number|length|width|height|depth|step|limit|year|index|order|precision|digits)$|_(count|size|length|width)$", (3, 5)),
-    (r"^(x|y|z|a|b|value|val|amount|rate|epsilon|tolerance)$", (2, 7)),
+    (r"^(x|y|z|a|b|value|val|amount|rate|epsilon|tolerance|distance|angle|radius|weight|price)$", (2, 7)),
     (r"(iterable|seq|sequence|items|values|array|arr|list|data|numbers|points|collection|src|lst|elements|itr)s?$", ([3, 1, 2], [5, 4, 4])),
     (r"(dict|mapping|obj|object|coll|record|row|json|params|kwargs|config)s?$", ({"a": 1, "b": 2}, {"a": 3})),
     (r"point|coord|latlon|position", ([45.5, 4.25], [48.75, 2.5])),
@@ -63,6 +63,7 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
 _NOTATIONS: Final = (
     "2024-01-31T12:30:00", "42", "1.5", "https://example.com/a?b=c", '{"a": 1}', "<p>Hello <b>world</b></p>", "1.2.3",
     "a = 1", "UTC", "en", "#336699", "alice@example.com", "1 hour", "x**2 + 1", "a.b", "*.txt", "SGVsbG8=", "192.0.2.1",
+    "12:30:00", "PT1H30M", "*/5 * * * *", "JBSWY3DPEHPK3PXP", "[1, 2]",
 )  # fmt: skip
 """Tried where plain words are refused: dates, numbers, addresses, markup, versions, code, patterns."""
 _FILES: Final = {"input.txt": "hello world\nsecond line\n"}
@@ -93,8 +94,7 @@ def trials(tool: Tool, examples: Sequence[Example], most: int = 4) -> Iterator[T
             arguments = made_up(tool, 0)
             arguments[required[0].name] = value
             yield Trial(_with_files(tool, arguments), "typed")
-    if made == 0:
-        yield from _probes(tool)
+    yield from _probes(tool)
 
 
 def _probes(tool: Tool) -> Iterator[Trial]:
