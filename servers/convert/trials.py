@@ -63,7 +63,7 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
 _NOTATIONS: Final = (
     "2024-01-31T12:30:00", "42", "1.5", "https://example.com/a?b=c", '{"a": 1}', "<p>Hello <b>world</b></p>", "1.2.3",
     "a = 1", "UTC", "en", "#336699", "alice@example.com", "1 hour", "x**2 + 1", "a.b", "*.txt", "SGVsbG8=", "192.0.2.1",
-    "12:30:00", "PT1H30M", "*/5 * * * *", "JBSWY3DPEHPK3PXP", "[1, 2]",
+    "12:30:00", "PT1H30M", "*/5 * * * *", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", "[1, 2]",
 )  # fmt: skip
 """Tried where plain words are refused: dates, numbers, addresses, markup, versions, code, patterns."""
 _FILES: Final = {"input.txt": "hello world\nsecond line\n"}

@@ -58,7 +58,7 @@ def test_what_holds_of_an_answer_is_used_and_the_rest_is_not() -> None:
 
 @pytest.mark.parametrize("text", ["", "no", "[1]", "{not json}"])
 def test_an_answer_without_an_object_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="JSON|Expecting|answered"):
+    with pytest.raises(ValueError, match=r"JSON|Expecting|answered"):
         suggest.read(TOOL, text)
 
 
