@@ -206,7 +206,7 @@ def _manifest(
     distribution, survey = built.distribution, built.survey
     site = environment.site_packages(built.path)
     namer = tools.Namer()
-    found, dropped = tools.python_tools(survey["callables"], site, namer)
+    found, dropped = tools.python_tools(survey["callables"], site, namer, distribution.summary)
     commands = tools.command_tools(built.scripts, namer)
     if not found and not commands:
         why = "; ".join(f"{name}: {text}" for name, text in list(survey["failed"].items())[:3])
