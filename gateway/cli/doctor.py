@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.admin.client import NotRunning
-from gateway.cli import checks, offline, render, supervision
+from gateway.cli import checks, offline, render, sandboxing, supervision
 from gateway.cli.checks import Check
 from gateway.cli.exits import Exit
 from gateway.cli.level import search_level
@@ -77,6 +77,7 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     specs |= {spec.name: spec for spec in _specs_of(file)}
     yield from checks.commands(specs.values())
     yield from checks.helpers(specs.values())
+    yield from sandboxing.checks(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
     yield checks.pins(_registry(state_dir, status))
     yield checks.search(search_level(state_dir, verify=True))
