@@ -400,9 +400,14 @@ class Gateway:
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
 
     def pin_policy(self, name: str) -> PinPolicy:
-        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting."""
+        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting.
+
+        A converted service follows its manifest, which was approved with its tools.
+        """
         server = self.servers.get(name)
-        return policy_of(server.spec if server is not None else None, self.settings.pins)
+        hosted = server is not None and is_hosted(server.spec)
+        default = PinPolicy.FOLLOW if hosted else self.settings.pins
+        return policy_of(server.spec if server is not None else None, default)
 
     def cost_of(self, name: str, tool: str) -> float:
         """What one call of a server's tool costs: ``costPerCall`` of its entry, a number or one for each tool."""

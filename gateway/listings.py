@@ -110,8 +110,9 @@ class Listings:
         """Take over a catalog that was not asked of its server but is known for certain; `rebuild` shows it."""
         old = self._catalogs.get(catalog.server)
         if old is None or not _same(old, catalog):
-            self._catalogs[catalog.server] = catalog
             await self._stored(partial(self._store.put_catalog, catalog))
+            await self._registrar.sync(catalog)
+            self._catalogs[catalog.server] = catalog
 
     def forget(self, name: str) -> None:
         """A server was removed."""
