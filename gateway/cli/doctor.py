@@ -137,7 +137,11 @@ def _known(state: StateDir) -> tuple[Check, dict[str, ServerSpec]]:
     from registry.store import Store
 
     try:
-        with Store.open(Settings.load(ServeOptions()).store_at(state), readonly=True) as store:
+        place = Settings.load(ServeOptions()).store_at(state)
+    except ConfigError:
+        place = str(state.database)  # the check of config.toml itself says what is wrong with it
+    try:
+        with Store.open(place, readonly=True) as store:
             specs = {server.name: server.spec for server in store.servers()}
     except StoreMissing:
         return Check("store", "ok", "none yet (the first start makes it)"), {}
