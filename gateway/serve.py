@@ -29,6 +29,7 @@ from gateway.config.settings import Settings
 from gateway.config.watch import changes
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello
+from gateway.endpoint.subregistry import PREFIX, Subregistry
 from gateway.errors import ConfigError, GatewayError, RpcError, StateError
 from gateway.paths import StateDir
 from gateway.policy.guard import LOOPBACK, Guard
@@ -244,7 +245,11 @@ async def _run(
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)
         )
-        servers = [HttpServer.of(Guard(Front(endpoint), token, hosts, settings.allowed_origins))]
+        servers = [
+            HttpServer.of(
+                Guard(Front(endpoint, Subregistry(gateway.published)), token, hosts, settings.allowed_origins)
+            )
+        ]
         sockets = [sock]
         if hasattr(socket, "AF_UNIX"):
             control = ControlApi(
@@ -319,16 +324,20 @@ async def _end_when_idle(seconds: float, stop: asyncio.Event, relays: Relays, en
 
 
 class Front:
-    """The outermost application: liveness, the endpoint, nothing else."""
+    """The outermost application: liveness, the endpoint, the catalog as a registry, nothing else."""
 
-    def __init__(self, endpoint: HttpEndpoint) -> None:
+    def __init__(self, endpoint: HttpEndpoint, registry: Subregistry | None = None) -> None:
         self._endpoint = endpoint
+        self._registry = registry
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Route one request by its path."""
         path = scope["path"]
         if path in ("/mcp", "/mcp/"):
             await self._endpoint(scope, receive, send)
+            return
+        if self._registry is not None and path.startswith(PREFIX):
+            await self._registry(scope, receive, send)
             return
         status, body = (200, b'{"status":"alive"}') if path == "/healthz" else (404, b'{"error":"not found"}')
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
