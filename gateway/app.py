@@ -336,7 +336,10 @@ class Gateway:
             await self._stored(partial(self.store.approve, approval))
         if spec.name in self.servers:
             self._retire(spec.name)
-        return self._add(server, start=approve)
+        upstream = self._add(server, start=approve)
+        if not approve and spec.transport is Transport.STDIO:
+            upstream.await_approval()
+        return upstream
 
     async def remove(self, name: str, *, pins: bool = False) -> None:
         """Forget a server; calls in flight may finish. Raises NotFound.

@@ -44,7 +44,7 @@ from registry.ring import SealKey
 
 CALL_TIMEOUT: Final = 3600.0
 _ENTRY: Final = frozenset(
-    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout"} | {"pending"}
+    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "pending"}
 )
 """Keys of a new server's entry with a meaning of their own; the others are kept as ``extra``."""
 _COUNTS: Final = {
@@ -333,8 +333,9 @@ class ControlApi:
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
         spec = replace(spec, extra=extra)
         if body.get("pending") is True:
-            off = body.get("disabled") is True
-            upstream = await self._gateway.add(replace(spec, disabled=off), approve=False)
+            extra.pop("disabled", None)
+            off = replace(spec, extra=extra, disabled=body.get("disabled") is True)
+            upstream = await self._gateway.add(off, approve=False)
             return json_answer({"server": self._row(upstream), "tools": []})
         upstream = await self._gateway.add(spec)
         return lines_answer(self._added(upstream))

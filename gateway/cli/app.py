@@ -59,6 +59,7 @@ The tools
   call       call one
   search     find the tools that answer a request
   registry   every tool known: versions, approvals, statistics
+  bench      measure search on the tools that are here
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -172,6 +173,10 @@ def main(arguments: Sequence[str]) -> int:
             from gateway.cli import registry  # its verbs import more than the others
 
             registry.add_to(app)
+        if arguments and arguments[0] == "bench":
+            from gateway.cli import bench
+
+            bench.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")
         finally:
