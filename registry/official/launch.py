@@ -167,6 +167,7 @@ class _Values:
         """A text with ``{name}`` filled in; None where an optional one of them is missing."""
         _plain(text)
         known, missing = variables or {}, False
+        ours: list[str] = []
 
         def replace(match: re.Match[str]) -> str:
             nonlocal missing
@@ -174,15 +175,22 @@ class _Values:
             if name not in known:
                 return match[0]  # the schema: it "should remain unchanged"
             one = known[name]
-            variable = _variable(self.server, name)
-            value = one.value if one.value is not None else self._one(one, name, variable)
             if one.value is not None:
-                _plain(one.value)
-            missing = missing or value is None
-            return value or ""
+                return _plain(one.value)
+            value = self._one(one, name, _variable(self.server, name))
+            if value is None:
+                missing = True
+                return ""
+            if one.default is not None and name not in self.given:
+                return value
+            ours.append(value)
+            return "\0"
 
         filled = _VARIABLE.sub(replace, text)
-        return None if missing else filled
+        if re.search(r"\$[{\0]", filled):  # the publisher's pieces together, or with one of ours
+            raise _Refused("it makes up a ${…}, which would be filled from the gateway's own environment")
+        pieces = iter(ours)
+        return None if missing else re.sub("\0", lambda _: next(pieces), filled)
 
     def _one(self, wanted: Input, name: str, variable: str) -> str | None:
         if name in self.given:

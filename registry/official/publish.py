@@ -265,7 +265,7 @@ def _package(spec: ServerSpec) -> dict[str, Any] | None:
     command = spec.command or ""
     kind = _HINTS.get(command)  # not of a path: it says how the machine is set up
     args = [arg for arg in spec.args if not (kind in ("npm", "nuget") and arg in ("-y", "--yes"))]
-    if kind not in _PACKAGE or len(args) != 1 or spec.cwd is not None:
+    if kind is None or len(args) != 1 or spec.cwd is not None:
         return None
     found = _PACKAGE[kind].fullmatch(args[0])
     if found is None:
