@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.abc
@@ -51,6 +51,9 @@ from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, Se
 from registry.store import Store
 from registry.sync import SyncReport
 from registry.tasks import TaskRecords
+
+if TYPE_CHECKING:
+    from registry.official.publish import Published
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
@@ -174,6 +177,15 @@ class Gateway:
         self.notices.task_changed(task)
         self.toolsets.task_changed(task)
 
+    async def published(self) -> list[Published]:
+        """The servers as a registry of MCP servers lists them. Raises StoreError."""
+        from registry.official import publish  # for who asks a gateway for its catalog
+
+        servers = list(self.servers.values())
+        catalogs = {s.name: known for s in servers if (known := self.known(s.name)) is not None}
+        records = self.registrar.profiles
+        return await self._stored(lambda: publish.published(servers, catalogs, records.histories()))
+
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
         await self._listings.settled()
@@ -281,12 +293,12 @@ class Gateway:
         for name in known.keys() - names:
             self.store.remove_server(name)
 
-    def _add(self, server: Server) -> Upstream:
+    def _add(self, server: Server, *, start: bool = True) -> Upstream:
         self.servers[server.name] = server
         upstream = self._upstreams[server.name] = Upstream(server, self, self._tasks, self.settings.timeout)
         if is_hosted(server.spec):
             upstream.usage = self.usage
-        if not server.spec.disabled:
+        if start and not server.spec.disabled:
             self._listings.expect(server.name)
             self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")
         return upstream
@@ -342,8 +354,11 @@ class Gateway:
             self._add(server)
         await self._listings.rebuild()
 
-    async def add(self, spec: ServerSpec) -> Upstream:
-        """Add a server by hand; its command is thereby approved. Raises GatewayError."""
+    async def add(self, spec: ServerSpec, *, approve: bool = True) -> Upstream:
+        """Add a server by hand; its command is thereby approved. Raises GatewayError.
+
+        :param approve: without, nothing is started or reached: a person looks at it first.
+        """
         if spec.name in self.servers and self.servers[spec.name].origin is not Origin.STARTER:
             raise RpcError(
                 protocol.INVALID_PARAMS,
@@ -354,14 +369,16 @@ class Gateway:
         isolated(spec)  # a value that means nothing is refused before anything is kept
         ordinal = max([1000, *(server.ordinal + 1 for server in self.servers.values())])
         server = Server(spec, Origin.ADDED, ordinal)
-        approval = await self._approval(spec)
+        approval = await self._approval(spec) if approve else None
         await self._stored(partial(self.store.put_server, server))
         if approval is not None:
             await self._stored(partial(self.store.approve, approval))
         if spec.name in self.servers:
             self._retire(spec.name)
         await self._list_from_manifest(server)
-        upstream = self._add(server)
+        upstream = self._add(server, start=approve)
+        if not approve and spec.transport is Transport.STDIO:
+            upstream.await_approval()
         if is_hosted(spec):
             await self._listings.rebuild()  # nothing else tells clients: it is not started yet
         return upstream

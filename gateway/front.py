@@ -12,6 +12,7 @@ from typing import Any
 from gateway.app import Gateway
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello, refuse_all
+from gateway.endpoint.subregistry import PREFIX, Subregistry
 from gateway.errors import GatewayError, RpcError
 from gateway.paths import StateDir
 from gateway.policy.guard import refuse
@@ -21,11 +22,12 @@ log = logging.getLogger("toolyard")
 
 
 class Front:
-    """The outermost application: liveness, the endpoint and those of toolsets, nothing else."""
+    """The outermost application: liveness, the endpoint, those of toolsets, the catalog as a registry."""
 
-    def __init__(self, endpoint: HttpEndpoint, toolsets: Toolsets) -> None:
+    def __init__(self, endpoint: HttpEndpoint, toolsets: Toolsets, registry: Subregistry) -> None:
         self._endpoint = endpoint
         self._toolsets = toolsets
+        self._registry = registry
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Route one request by its path."""
@@ -35,6 +37,9 @@ class Front:
             return
         if path.startswith("/mcp/"):
             await self._toolset(path[5:].rstrip("/"), scope, receive, send)
+            return
+        if path.startswith(PREFIX):
+            await self._registry(scope, receive, send)
             return
         status, body = (200, b'{"status":"alive"}') if path == "/healthz" else (404, b'{"error":"not found"}')
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

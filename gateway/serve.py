@@ -29,6 +29,7 @@ from gateway.config.settings import Settings
 from gateway.config.watch import changes
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient
+from gateway.endpoint.subregistry import Subregistry
 from gateway.errors import ConfigError, GatewayError, StateError
 from gateway.front import Front, Relays
 from gateway.paths import StateDir
@@ -256,7 +257,7 @@ async def _run(
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)
         )
-        front = Front(endpoint, gateway.toolsets)
+        front = Front(endpoint, gateway.toolsets, Subregistry(gateway.published))
         servers = [HttpServer.of(Guard(front, token, hosts, settings.allowed_origins))]
         sockets = [sock]
         if hasattr(socket, "AF_UNIX"):

@@ -62,6 +62,43 @@ class UnknownServer(StoreError):
     kind = "unknown_server"
 
 
+class OfficialError(RegistryError):
+    """A registry of MCP servers could not be used."""
+
+    kind = "official_error"
+
+
+class OfficialUnreachable(OfficialError):
+    """A registry of MCP servers did not answer, or not in time."""
+
+    kind = "official_unreachable"
+    retriable = True
+
+
+class OfficialRefused(OfficialError):
+    """A registry of MCP servers answered with a refusal, or sends one elsewhere."""
+
+    kind = "official_refused"
+
+
+class OfficialAnswerBad(OfficialError):
+    """A registry of MCP servers answered with what its API does not know, or with too much."""
+
+    kind = "official_answer_bad"
+
+
+class NotPublished(OfficialError):
+    """A registry of MCP servers has no server of that name."""
+
+    kind = "not_published"
+
+
+class BadServerJson(OfficialError):
+    """An entry of a registry is no server.json, or none that can be used."""
+
+    kind = "bad_server_json"
+
+
 class SearchError(RegistryError):
     """Search by meaning, or a part of it, could not be had."""
 

@@ -67,6 +67,16 @@ class ProfileRecords:
             Profile(r.server, r.version, r.digest, r.tools, json.loads(r.server_version), r.at) for r in rows
         ]
 
+    def histories(self) -> dict[str, list[Profile]]:
+        """`history` of every server there ever was, by its name."""
+        table = schema.profiles.c
+        found: dict[str, list[Profile]] = {}
+        with self._store.reading() as connection:
+            for r in connection.execute(select(schema.profiles).order_by(table.server, table.version)):
+                made = Profile(r.server, r.version, r.digest, r.tools, json.loads(r.server_version), r.at)
+                found.setdefault(r.server, []).append(made)
+        return found
+
     def put(self, catalog: ServerCatalog, tools: Mapping[str, str], *, now: float) -> int:
         """Note what a server offers now. Returns the version: the same as before where nothing changed."""
         digest = digest_of(catalog, tools)

@@ -105,6 +105,11 @@ class ControlClient:
         """Add a server and connect it. Yields ``{"state": …}`` lines, then ``{"server": …, "tools": …}``."""
         return self._follow("POST", "/servers", entry, ADD_SECONDS)
 
+    def add_pending(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a server that a person has yet to approve or switch on. Returns its row."""
+        row = self._ask("POST", "/servers", {**entry, "pending": True}).get("server")
+        return row if isinstance(row, dict) else {}
+
     def restart(self, name: str) -> Iterator[Line]:
         """End a server's connections and start it anew. Yields what `add` yields."""
         return self._follow("POST", f"{_server(name)}/restart", None, ADD_SECONDS)

@@ -46,7 +46,7 @@ from registry.ring import SealKey
 
 CALL_TIMEOUT: Final = 3600.0
 _ENTRY: Final = frozenset(
-    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "manifest"}
+    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "manifest", "pending"}
 )
 """Keys of a new server's entry with a meaning of their own; the others are kept as ``extra``."""
 _COUNTS: Final = {
@@ -313,7 +313,10 @@ class ControlApi:
             await asyncio.gather(request, return_exceptions=True)
 
     async def add(self, request: Request) -> Response:
-        """Add a server, approve its command, connect to it and say what it offers."""
+        """Add a server, approve its command, connect to it and say what it offers.
+
+        With ``"pending": true`` it is only added: nothing is started before a person approves it.
+        """
         body = jsonrpc.value(jsonrpc.raw(await body_of(request)))
         name = body.get("name")
         if not isinstance(name, str):
@@ -342,7 +345,13 @@ class ControlApi:
                 protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
             ) from None
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
-        upstream = await self._gateway.add(replace(spec, extra={**spec.extra, **extra}))
+        spec = replace(spec, extra={**spec.extra, **extra})
+        if body.get("pending") is True:
+            extra = {key: value for key, value in spec.extra.items() if key != "disabled"}
+            off = replace(spec, extra=extra, disabled=body.get("disabled") is True)
+            upstream = await self._gateway.add(off, approve=False)
+            return json_answer({"server": self._row(upstream), "tools": []})
+        upstream = await self._gateway.add(spec)
         return lines_answer(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:

@@ -63,6 +63,7 @@ The tools
   approve-call
              allow a call that a client's model wants to make, or deny it
   registry   every tool known: versions, approvals, statistics, and toolsets
+  bench      measure search on the tools that are here
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -157,6 +158,10 @@ def main(arguments: Sequence[str]) -> int:
 
             registry.add_to(app)
             toolsets.add_to(app)
+        if arguments and arguments[0] == "bench":
+            from gateway.cli import bench
+
+            bench.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")
         finally:

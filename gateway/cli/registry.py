@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from gateway.cli import registry_decide, registry_keep, registry_show
+from gateway.cli import registry_decide, registry_keep, registry_official, registry_show
 
 app: Final = typer.Typer(
     name="registry",
@@ -16,7 +16,7 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in (registry_show, registry_decide, registry_keep):
+for _module in (registry_show, registry_decide, registry_keep, registry_official):
     _module.add_to(app)
 
 

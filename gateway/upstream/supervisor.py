@@ -347,6 +347,14 @@ class Upstream:
             next(iter(self._connections.values()), None),
         )
 
+    def await_approval(self) -> None:
+        """Say that a person has to approve the command, without having tried to start it."""
+        self.state = State.PENDING
+        self.error = NotApproved(
+            f"The command of server '{self.name}' has not been approved.",
+            f"Run: toolyard approve {self.name}.",
+        )
+
     def _failed(self, error: GatewayError) -> None:
         self.error = error
         if isinstance(error, NotApproved):

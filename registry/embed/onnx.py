@@ -112,6 +112,11 @@ class OnnxEncoder:
     def dimension(self) -> int:
         return self._dimension
 
+    def forget(self) -> None:
+        """Encode every query anew from here on: for who measures how long that takes."""
+        with self._lock:
+            self._recent.clear()
+
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of requests; those asked lately come from memory."""
         import numpy as np

@@ -7,7 +7,6 @@ plus a pull to zero. The judge is the search itself, on feedback that training d
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from registry.feedback.adapter import Adapter
+from registry.feedback.heldback import held_back
 from registry.search import clauses
 from registry.search.engine import Searcher
 
@@ -158,9 +158,7 @@ def split(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     learn: list[Pair] = []
     held: list[Pair] = []
     for pair in pairs:
-        (held if zlib.crc32(pair[0].strip().lower().encode("utf-8", "replace")) % 5 == 0 else learn).append(
-            pair
-        )
+        (held if held_back(pair[0]) else learn).append(pair)
     return learn, held
 
 

@@ -20,6 +20,7 @@ import anyio
 from gateway.app import Gateway
 from gateway.config.settings import Settings
 from gateway.endpoint.http import HttpEndpoint
+from gateway.endpoint.subregistry import Subregistry
 from gateway.httpd import HttpServer, listen_tcp
 from gateway.policy.guard import Guard
 from gateway.serve import Front
@@ -312,7 +313,7 @@ async def running_gateway(
             )
             endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, chosen.max_body)
             guard = Guard(
-                Front(endpoint, gateway.toolsets),
+                Front(endpoint, gateway.toolsets, Subregistry(gateway.published)),
                 token,
                 (*chosen.allowed_hosts, chosen.host),
                 chosen.allowed_origins,
