@@ -23,3 +23,33 @@ class BadRequest(RouterError):
     """A request that cannot be grounded: empty, or with bounds that cannot be."""
 
     kind = "bad_request"
+
+
+class JournalError(RouterError):
+    """The journal could not be opened, read or written."""
+
+    kind = "journal_error"
+
+
+class JournalNewer(JournalError):
+    """A later version of the product wrote the journal."""
+
+    kind = "journal_newer"
+
+
+class JournalDamaged(JournalError):
+    """The journal holds something that cannot be read back."""
+
+    kind = "journal_damaged"
+
+
+class RunLost(JournalError):
+    """Another process runs it; what this one still wanted to write was refused."""
+
+    kind = "run_lost"
+
+
+class UnknownRun(RouterError):
+    """There is no run, step or result of that name."""
+
+    kind = "unknown_run"
