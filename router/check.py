@@ -48,17 +48,7 @@ def problems(plan: Plan, tools: Mapping[str, Definition]) -> list[PlanError]:
             )
         steps.setdefault(step.id, step)
     for step in plan.steps:
-        found += _edges(step, steps)
-        tool = tools.get(step.tool)
-        if tool is None:
-            names = ", ".join(sorted(tools)[:10]) or "none"
-            found.append(
-                UnknownTool(f"Step {step.id} calls {step.tool}.", f"The tools are: {names}.", step=step.id)
-            )
-            continue
-        types, bad = _references(step, steps, tools)
-        found += bad
-        found += argument_problems(step, tool, types)
+        found += step_problems(step, steps, tools)
     if not found:
         stuck = cycle(plan)
         if stuck:
@@ -67,6 +57,21 @@ def problems(plan: Plan, tools: Mapping[str, Definition]) -> list[PlanError]:
                 Cycle(f"Steps {ids} wait for each other.", "Let each use earlier ones only.", step=stuck[0])
             )
     return found
+
+
+def step_problems(step: Step, steps: Mapping[str, Step], tools: Mapping[str, Definition]) -> list[PlanError]:
+    """What is wrong with one step.
+
+    :param steps: by id, those it may use: of a plan that is still being made, the ones before it.
+    """
+    found = _edges(step, steps)
+    tool = tools.get(step.tool)
+    if tool is None:
+        names = ", ".join(sorted(tools)[:10]) or "none"
+        hint = f"The tools are: {names}."
+        return [*found, UnknownTool(f"Step {step.id} calls {step.tool}.", hint, step=step.id)]
+    types, bad = _references(step, steps, tools)
+    return [*found, *bad, *argument_problems(step, tool, types)]
 
 
 def order(plan: Plan) -> list[tuple[Step, ...]]:

@@ -141,3 +141,43 @@ class UnknownRun(RouterError):
     """There is no run, step or result of that name."""
 
     kind = "unknown_run"
+
+
+class CallFailed(RouterError):
+    """A call came to no result. Raised by what makes the calls.
+
+    :param kind: our own class of what went wrong, in lower case.
+    :param unknown: whether it may have been carried out all the same, and nobody can tell.
+    :param retriable: whether the same call may succeed later.
+    :param said: what the server said, for a person alone.
+    """
+
+    kind = "call_failed"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        kind: str = "call_failed",
+        unknown: bool = True,
+        retriable: bool = False,
+        said: str = "",
+    ) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.unknown = unknown
+        self.retriable = retriable
+        self.said = said
+
+
+class NotResumable(RouterError):
+    """A run that is over, or under way already, cannot be taken up again."""
+
+    kind = "not_resumable"
+
+
+class Unanswered(RouterError):
+    """A plan asks for values that nobody gave, so it cannot run yet."""
+
+    kind = "unanswered"

@@ -131,7 +131,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """Where a step of a run stands."""
+    """Where a step of a run stands.
+
+    :param version: the definition hash of the tool when it was called.
+    :param digest: of the call that was made last: tool, version and arguments.
+    :param sent: the arguments it was made with, cut to a readable length.
+    :param repeatable: whether the tool counted as read-only or idempotent then.
+    :param cached: whether the result is one of an earlier call with the same arguments.
+    :param added: whether a replanner added it, so that no approval of the whole plan covers it.
+    """
 
     id: str
     tool: str
@@ -147,6 +155,10 @@ class StepState:
     failure: Failure | None = None
     question: Question | None = None
     cached: bool = False
+    digest: str = ""
+    sent: str = ""
+    repeatable: bool = False
+    added: bool = False
 
     @property
     def seconds(self) -> float | None:

@@ -29,11 +29,12 @@ from gateway.protocol import Era
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
-from gateway.upstream.limits import CONCURRENT, RetryBudget, Slots
+from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
 from registry.model import Server, Transport
+from router.budget import RetryBudget
 
 log = logging.getLogger("toolyard.upstream")
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -50,6 +51,7 @@ class Journal(AbstractAsyncContextManager["Journal"]):
         self._pending: list[tuple[Change, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._records: Records | None = None
+        self._broken: dict[str, JournalError] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,9 +108,8 @@ class Journal(AbstractAsyncContextManager["Journal"]):
     async def claim(self, run: str) -> Run:
         """Become the owner of a run that nobody runs. Raises UnknownRun, RunLost."""
         records, now, force = self._open, time.time(), self.force
-        return await self._do(
-            lambda: records.claim(run, self.owner, now=now, lease=now + LEASE, force=force)
-        )
+        self._broken.pop(run, None)
+        return await self._do(lambda: records.claim(run, self.owner, now=now, lease=now + LEASE, force=force))
 
     async def orphans(self) -> list[str]:
         """The runs that were under way when their process died, oldest first."""
@@ -126,8 +127,8 @@ class Journal(AbstractAsyncContextManager["Journal"]):
     def write(self, change: Change) -> asyncio.Future[None]:
         """Queue a change; it is durable when the future is done.
 
-        Changes become durable in the order they were queued in: what is queued after a change and is
-        found durable proves that the change is, too. A future nobody waits for loses nothing.
+        Changes of a run become durable in the order they were queued in, and none does after one that
+        could not be written: a change that is found durable proves that all before it are.
 
         :raises JournalError: too many wait already.
         """
@@ -151,24 +152,29 @@ class Journal(AbstractAsyncContextManager["Journal"]):
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             group, self._pending = self._pending, []
-            changes = [change for change, _ in group]
             now = time.time()
+            work = partial(records.apply, now=now, lease=now + LEASE)
+            changes = [change for change, _ in group if change.run not in self._broken]
             try:
-                refused = await self._do(
-                    lambda changes=changes, now=now: records.apply(changes, now=now, lease=now + LEASE)
-                )
+                refused = dict(zip(map(id, changes), await self._do(partial(work, changes)), strict=True))
             except Exception as error:  # whatever it is, those who wait have to learn of it
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), refusal in zip(group, refused, strict=True):
+                failure = error if isinstance(error, JournalError) else _unforeseen(error)
+                self._broken |= dict.fromkeys((change.run for change in changes), failure)
+                refused = {}
+            for change, future in group:
+                refusal = refused.get(id(change)) or self._broken.get(change.run)
                 if future.done():
                     continue
                 if refusal is None:
                     future.set_result(None)
                 else:
                     future.set_exception(refusal)
+
+
+def _unforeseen(error: Exception) -> JournalError:
+    failure = JournalError(f"A change could not be journalled: {type(error).__name__}: {error}.")
+    failure.__cause__ = error
+    return failure
 
 
 def _seen(future: asyncio.Future[None]) -> None:
