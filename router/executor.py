@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -101,7 +101,7 @@ class Executor:
         tools = self._tools(options.candidates or tuple(step.tool for step in plan.steps))
         check(plan, _definitions(tools))
         _answered(plan)
-        running = await self._begin(plan, options, tools, party)
+        running = self._begin(plan, options, tools, party)
         running.add(plan.steps)
         running.seal()
         return await self._go(running, plan)
@@ -117,7 +117,7 @@ class Executor:
         :param options: with the ``candidates`` that the steps may use.
         """
         tools = self._tools(options.candidates)
-        running = await self._begin(Plan((), request), options, tools, party)
+        running = self._begin(Plan((), request), options, tools, party)
         made: list[Step] = []
 
         async def feed() -> None:
@@ -133,7 +133,8 @@ class Executor:
                 running.note("invalid_plan", message=error.message)
                 running.stop("invalid_plan")
                 return
-            await running.note("planned", fields=_planned(plan, running.revision))
+            running.plan(plan)
+            await running.note("planned", fields=_planned(running))
             running.seal()
 
         return await self._go(running, None, feed, made)
@@ -175,14 +176,12 @@ class Executor:
         )
         running = Running(
             self._house,
-            run,
-            found.epoch,
+            found,
             options,
             tools,
             serve,
             party,
             seq=seq,
-            revision=found.revision,
             states=states,
             decisions=decisions,
         )
@@ -199,6 +198,11 @@ class Executor:
         return [run for run in orphans if run not in self._running]
 
     # while it runs --------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[str]:
+        """The runs that are under way here."""
+        return list(self._running)
 
     async def cancel(self, run: str) -> Outcome | None:
         """Give a run up: calls in flight are cancelled.
@@ -236,6 +240,8 @@ class Executor:
         if verdict is Verdict.HAPPENED and state.status is not StepStatus.UNKNOWN:
             raise NotResumable(f"Step {step} of run {run} was not called yet.", "Approve or deny it.")
         decision = Decision(verdict, state.question.digest, by, time.time())
+        if running is not None:
+            await running.note("decided", step, verdict=verdict.value)  # and the question before it
         await self.journal.decide(run, step, decision)
         if running is not None:
             running.hear(step, decision)
@@ -254,7 +260,7 @@ class Executor:
         found = {name: self._lookup(name) for name in dict.fromkeys(names)}
         return {name: tool for name, tool in found.items() if tool is not None}
 
-    async def _begin(self, plan: Plan, options: Options, tools: Mapping[str, Facts], party: Party) -> Running:
+    def _begin(self, plan: Plan, options: Options, tools: Mapping[str, Facts], party: Party) -> Running:
         now = time.time()
         run = Run(
             id=new_run_id(now),
@@ -271,9 +277,8 @@ class Executor:
             epoch=1,
             lease=now + LEASE,
         )
-        await self.journal.create(run)
-        running = Running(self._house, run.id, run.epoch, options, tools, serve, party)
-        running.note("started", steps=len(plan.steps))
+        running = Running(self._house, run, options, tools, serve, party)
+        running.note("started", begins=run, steps=len(plan.steps))
         return running
 
     async def _go(
@@ -288,8 +293,8 @@ class Executor:
                 if following is None:
                     break
                 plan = following
-                running.replace_with(plan.steps, running.revision + 1)
-                await running.note("replanned", fields=_planned(plan, running.revision))
+                running.replace_with(plan)
+                await running.note("replanned", fields=_planned(running))
                 await self._until_parked(running)
             return await self._end(running)
         finally:
@@ -298,34 +303,40 @@ class Executor:
     async def _until_parked(self, running: Running, feed: Any = None) -> None:
         await running.go(feed)
         while True:
+            if running.stopped is not None or running.status() is not RunStatus.WAITING:
+                return
             # A person's word may have come when the last step had just ended, or by another process.
             running.decisions |= await self.journal.read(lambda records: records.decisions(running.run))
-            if running.stopped is not None or not running.heard():
+            if not running.heard():
                 return
             await running.go()
 
     async def _end(self, running: Running) -> Outcome:
         """Write down where the run stands, and let go of it."""
-        status = running.status()
-        reason = running.stopped or ""
-        ended = time.time() if status.ended else None
+        run = replace(
+            running.record,
+            status=running.status(),
+            reason=running.stopped or "",
+            ended_at=time.time() if running.status().ended else None,
+            owner=None,
+        )
         fields = {
-            "status": status.value,
-            "reason": msgspec.json.encode(reason),
-            "ended_at": ended,
+            "status": run.status.value,
+            "reason": msgspec.json.encode(run.reason),
+            "ended_at": run.ended_at,
             "owner": None,
         }
-        await running.note("ended", fields=fields, status=status.value)
-        run = await self.journal.read(lambda records: records.run(running.run))
-        return Outcome(run, {id_: running.states[id_] for id_ in running.states})
+        await running.note("ended", fields=fields, status=run.status.value)
+        return Outcome(run, dict(running.states))
 
 
 def _definitions(tools: Mapping[str, Facts]) -> dict[str, Definition]:
     return {name: tool.definition for name, tool in tools.items()}
 
 
-def _planned(plan: Plan, revision: int) -> dict[str, Any]:
-    return {"plan": msgspec.json.encode(to_json(plan)), "revision": revision}
+def _planned(running: Running) -> dict[str, Any]:
+    record = running.record
+    return {"plan": msgspec.json.encode(record.plan), "revision": record.revision}
 
 
 def _answered(plan: Plan) -> None:

@@ -18,8 +18,8 @@ from router.errors import JournalError
 from router.facts import Facts
 from router.journal.journal import LEASE, Journal
 from router.journal.records import Change
-from router.plan import Step
-from router.runs import Decision, Event, Failure, Question, RunStatus, StepState, StepStatus
+from router.plan import Plan, Step, to_json
+from router.runs import Decision, Event, Failure, Question, Run, RunStatus, StepState, StepStatus
 from router.trust import RULES, Rule
 
 Watch = Callable[[Event, StepState | None], None]
@@ -31,7 +31,6 @@ _OPEN: Final = _PERSON | {StepStatus.WAITING}
 _REASONS: Final = {
     "deadline": "The run's time was over.",
     "cancelled": "The run was cancelled.",
-    "lost": "Another process took the run over.",
     "invalid_plan": "The plan turned out not to be valid.",
 }
 
@@ -73,13 +72,14 @@ class Party:
     watch: Watch | None = None
 
 
-Serve = Callable[["Running", Step], Awaitable[asyncio.Future[None] | None]]
-"""Does one step (`router.serving`). Returns when its outcome is durable, or None where it is parked."""
+Serve = Callable[["Running", Step], Awaitable[None]]
+"""Does one step (`router.serving`), up to its outcome, or until it is parked."""
 
 
 class Running:
     """The steps of one run, what became of them, and the tasks that make more of them.
 
+    :param record: the run as the journal has it, or is about to.
     :param tools: those that may be called, by name.
     :param states: of a run that is taken up again: where its steps stand.
     """
@@ -87,32 +87,33 @@ class Running:
     def __init__(
         self,
         house: House,
-        run: str,
-        epoch: int,
+        record: Run,
         options: Options,
         tools: Mapping[str, Facts],
         serve: Serve,
         party: Party,
         *,
         seq: int = 0,
-        revision: int = 0,
         states: Mapping[str, StepState] | None = None,
         decisions: Mapping[str, Decision] | None = None,
     ) -> None:
-        self.house, self.run, self.epoch, self.options, self.tools = house, run, epoch, options, tools
+        self.house, self.record, self.options, self.tools = house, record, options, tools
+        self.run = record.id
         self.party = party
-        self.revision = revision
         self.steps: dict[str, Step] = {}
         self.states: dict[str, StepState] = dict(states or {})
         self.decisions: dict[str, Decision] = dict(decisions or {})
         self.added: set[str] = {id_ for id_, state in self.states.items() if state.added}
         self.sealed = asyncio.Event()
+        self.fresh: dict[str, bytes] = {}
+        """Large results by handle, until the journal has them."""
         self.stopped: str | None = None
         self._serve = serve
         self._seq = seq
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._needed_by: dict[str, list[str]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._fault: BaseException | None = None
 
     # the plan -------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class Running:
                 tool = self.tools.get(step.tool)
                 server, version = (tool.server, tool.definition.hash) if tool is not None else ("", "")
                 self.states[step.id] = StepState(
-                    step.id, step.tool, server, version, revision=self.revision, added=replanned
+                    step.id, step.tool, server, version, revision=self.record.revision, added=replanned
                 )
                 if replanned:
                     self.added.add(step.id)
@@ -137,10 +138,14 @@ class Running:
         """The plan is complete and valid: what is not read-only may start."""
         self.sealed.set()
 
-    def replace_with(self, steps: Iterable[Step], revision: int) -> None:
+    def plan(self, plan: Plan) -> None:
+        """The plan is known as a whole."""
+        self.record = replace(self.record, plan=to_json(plan))
+
+    def replace_with(self, plan: Plan) -> None:
         """Go on with another plan (`router.replan`); what the old one finished stays."""
-        wanted = {step.id: step for step in steps}
-        self.revision = revision
+        wanted = {step.id: step for step in plan.steps}
+        self.record = replace(self.record, plan=to_json(plan), revision=self.record.revision + 1)
         for id_, step in list(self.steps.items()):
             state = self.states[id_]
             if wanted.get(id_) == step:
@@ -177,6 +182,8 @@ class Running:
                     self._group.create_task(feed(), name=f"run {self.run} plan")
                 for id_ in list(self.steps):
                     self._start(id_)
+            if self._fault is not None:
+                raise self._fault
             self._end_waiting()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
@@ -192,9 +199,8 @@ class Running:
         while True:
             await asyncio.sleep(LEASE / 3)
             try:
-                await self.house.journal.write(Change(self.run, self.epoch))
+                await self._write(Change(self.run, self.record.epoch))
             except JournalError:
-                self.stop("lost")
                 return
 
     def stop(self, reason: str) -> None:
@@ -213,12 +219,17 @@ class Running:
 
     def heard(self) -> bool:
         """Whether a step that waited for a person's word has got it, and nothing was made of it yet."""
-        return any(state.status in _PERSON and self._heard(state) for state in map(self.states.__getitem__, self.steps))
+        return any(
+            state.status in _PERSON and self._heard(state)
+            for state in map(self.states.__getitem__, self.steps)
+        )
 
     def _start(self, id_: str) -> None:
         """Start a step if it can be, or settle it if it cannot be any more."""
         state, step = self.states[id_], self.steps[id_]
-        if self._group is None or id_ in self._tasks or state.status not in _OPEN:
+        if self._group is None or self._fault is not None:
+            return
+        if id_ in self._tasks or state.status not in _OPEN:
             return
         if state.status in _PERSON and not self._heard(state):
             return
@@ -245,34 +256,32 @@ class Running:
         )
 
     async def _do(self, step: Step) -> None:
-        written: asyncio.Future[None] | None = None
         try:
-            written = await self._serve(self, step)
+            await self._serve(self, step)
         except asyncio.CancelledError:
             if self.stopped is None:
                 raise  # not by us: the process ends, and the journal says what was in flight
-            written = self._gave_up(self.states[step.id])
+            self._gave_up(self.states[step.id])
         finally:
             self._tasks.pop(step.id, None)
         self._release(step.id)
-        if written is not None:
-            await written
 
     def _release(self, id_: str) -> None:
         """Start what waits for a step, before the disk has its outcome.
 
-        Their intents are journalled behind that outcome, so none of them is called before it is durable.
+        Their intents are journalled behind that outcome, so no write of theirs is made before it is durable.
         """
         for other in self._needed_by.get(id_, ()):
             if other in self.steps:
                 self._start(other)
 
-    def _gave_up(self, state: StepState) -> asyncio.Future[None]:
+    def _gave_up(self, state: StepState) -> None:
         assert self.stopped is not None
         failure = Failure(self.stopped, _REASONS[self.stopped])
         if state.status is StepStatus.RUNNING and not self.may_repeat(state):
-            return self.set(unknown(state, failure), "outcome_unknown", end=True, error=failure.kind)
-        return self.set(replace(state, status=StepStatus.CANCELLED, failure=failure), "cancelled", end=True)
+            self.set(unknown(state, failure), "outcome_unknown", end=True, error=failure.kind)
+        else:
+            self.set(replace(state, status=StepStatus.CANCELLED, failure=failure), "cancelled", end=True)
 
     def _end_waiting(self) -> None:
         """Where the run was given up, nothing waits any more, save for a word on what was called."""
@@ -309,21 +318,41 @@ class Running:
         event = self._event(kind, state.id, state.attempts, detail)
         if self.party.watch is not None:
             self.party.watch(event, state)
-        change = Change(self.run, self.epoch, states=[state], events=[event], results=list(results))
-        return self.house.journal.write(change)
+        return self._write(
+            Change(self.run, self.record.epoch, states=[state], events=[event], results=list(results))
+        )
 
     def note(
-        self, kind: str, step: str = "", *, fields: dict[str, Any] | None = None, **detail: Any
+        self,
+        kind: str,
+        step: str = "",
+        *,
+        begins: Run | None = None,
+        fields: dict[str, Any] | None = None,
+        **detail: Any,
     ) -> asyncio.Future[None]:
         """Write down something about the run, and set columns of it."""
         event = self._event(kind, step, 0, detail)
         if self.party.watch is not None:
             self.party.watch(event, self.states.get(step))
-        return self.house.journal.write(Change(self.run, self.epoch, fields or {}, events=[event]))
+        return self._write(Change(self.run, self.record.epoch, begins, fields or {}, events=[event]))
+
+    def _write(self, change: Change) -> asyncio.Future[None]:
+        written = self.house.journal.write(change)
+        written.add_done_callback(self._written)
+        return written
+
+    def _written(self, written: asyncio.Future[None]) -> None:
+        """Nothing goes on that cannot be written down."""
+        fault = None if written.cancelled() else written.exception()
+        if fault is not None and self._fault is None:
+            self._fault = fault
+            for task in list(self._tasks.values()):
+                task.cancel()
 
     def _event(self, kind: str, step: str, attempt: int, detail: dict[str, Any]) -> Event:
         self._seq += 1
-        return Event(self._seq, time.time(), kind, step, self.revision, attempt, detail)
+        return Event(self._seq, time.time(), kind, step, self.record.revision, attempt, detail)
 
     def status(self) -> RunStatus:
         """Where the run stands, now that nothing can be done any more."""

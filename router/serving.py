@@ -34,31 +34,32 @@ from router.values import INLINE, NoResult, resolve, said_of
 ASK_SECONDS: Final = 3600.0
 """Seconds a person who can be asked at once may take; after them the step is parked."""
 
-Written = asyncio.Future[None]
 
-
-async def serve(running: Running, step: Step) -> Written | None:
-    """Do one step whose inputs exist.
-
-    :returns: done when the outcome is durable; None where the step waits for a person's word.
-    """
+async def serve(running: Running, step: Step) -> None:
+    """Do one step whose inputs exist: up to its outcome, or until it waits for a person's word."""
     state, tool = running.states[step.id], running.tools.get(step.tool)
     if state.status is StepStatus.UNKNOWN and running.decisions[step.id].verdict is not Verdict.APPROVE:
-        return _heard(running, state)
+        _heard(running, step)
+        return
     if tool is None:
-        return _fail(running, step, Failure("unknown_tool", f"There is no tool {step.tool} any more."))
+        _fail(running, step, Failure("unknown_tool", f"There is no tool {step.tool} any more."))
+        return
 
     async def load(stored: Stored) -> bytes:
+        if stored.handle in running.fresh:
+            return running.fresh[stored.handle]
         return await running.house.journal.read(lambda records: records.result(running.run, stored.handle))
 
     try:
         arguments, flows = await resolve(step, tool.definition.input_schema, running.states, load)
     except (BadPath, NoResult) as error:
         path = error.path if isinstance(error, BadPath) else ""
-        return _fail(running, step, Failure(error.kind, error.message, path=path))
+        _fail(running, step, Failure(error.kind, error.message, path=path))
+        return
     problem = next(iter(argument_problems(replace(step, arguments=arguments), tool.definition)), None)
     if problem is not None:
-        return _fail(running, step, _broken(step, tool, problem))
+        _fail(running, step, _broken(step, tool, problem))
+        return
     question = _question(running, step, tool, arguments, flows)
     if not running.sealed.is_set() and (not tool.read_only or question is not None):
         # Only what is read-only and needs nobody's word runs before the whole plan is known.
@@ -68,10 +69,11 @@ async def serve(running: Running, step: Step) -> Written | None:
     if question is not None and not _again(running, state, question):
         verdict = await _word(running, step, question)
         if verdict is None:
-            return None
+            return
         if verdict is not Verdict.APPROVE:
-            return _fail(running, step, Failure("denied", "A person said no."))
-    return await _called(running, step, tool, arguments, flows)
+            _fail(running, step, Failure("denied", "A person said no."))
+            return
+    await _called(running, step, tool, arguments, flows)
 
 
 # whose word ---------------------------------------------------------------------------------------
@@ -125,17 +127,14 @@ def _again(running: Running, state: StepState, question: Question) -> bool:
     return decision.verdict is Verdict.APPROVE and decision.digest == again_digest(state)
 
 
-def _heard(running: Running, state: StepState) -> Written:
+def _heard(running: Running, step: Step) -> None:
     """What becomes of a step that may have happened and is not to be called again."""
-    decision = running.decisions[state.id]
-    if decision.verdict is Verdict.HAPPENED:
-        return running.set(
-            replace(state, status=StepStatus.DONE, failure=None, question=None), "done", end=True
-        )
-    failure = Failure("denied", "It may have been carried out; a person said not to call it again.")
-    return running.set(
-        replace(state, status=StepStatus.FAILED, failure=failure, question=None), "failed", end=True
-    )
+    if running.decisions[step.id].verdict is Verdict.HAPPENED:
+        state = replace(running.states[step.id], status=StepStatus.DONE, failure=None, question=None)
+        running.set(state, "done", end=True)
+    else:
+        text = "It may have been carried out; a person said not to call it again."
+        _fail(running, step, Failure("denied", text))
 
 
 # the call -----------------------------------------------------------------------------------------
@@ -143,7 +142,7 @@ def _heard(running: Running, state: StepState) -> Written:
 
 async def _called(
     running: Running, step: Step, tool: Facts, arguments: dict[str, Any], flows: list[Flow]
-) -> Written:
+) -> None:
     before = running.states[step.id]
     state = replace(
         before,
@@ -163,7 +162,10 @@ async def _called(
         last = running.states[step.id]
         state = replace(state, status=StepStatus.RUNNING, attempts=attempt)
         try:
-            await running.set(state, "calling")
+            intent = running.set(state, "calling")
+            if not tool.repeatable:
+                # On disk before the call is made. Of one that may be made twice the intent may be lost.
+                await intent
         except asyncio.CancelledError:
             running.states[step.id] = last  # given up before the call was made
             raise
@@ -174,11 +176,14 @@ async def _called(
     except CallFailed as error:
         failure = Failure(error.kind, error.message, error.retriable, said=error.said[:MAX_MESSAGE])
         if error.unknown and not tool.repeatable:
-            return running.set(unknown(state, failure), "outcome_unknown", end=True, error=failure.kind)
-        return _fail(running, step, failure)
+            running.set(unknown(state, failure), "outcome_unknown", end=True, error=failure.kind)
+        else:
+            _fail(running, step, failure)
+        return
     refusal = _refusal(tool, body)
     if refusal is not None:
-        return _fail(running, step, refusal)
+        _fail(running, step, refusal)
+        return
     large = len(body) > INLINE
     handle = f"{step.id}/{state.attempts}"
     state = replace(
@@ -188,12 +193,15 @@ async def _called(
         result=Stored(handle, len(body), None if large else body),
     )
     results = [(handle, body)] if large else []
-    return running.set(state, "done", end=True, results=results, size=len(body), cached=cached)
+    written = running.set(state, "done", end=True, results=results, size=len(body), cached=cached)
+    if large:
+        running.fresh[handle] = body
+        written.add_done_callback(lambda _: running.fresh.pop(handle, None))
 
 
-def _fail(running: Running, step: Step, failure: Failure) -> Written:
+def _fail(running: Running, step: Step, failure: Failure) -> None:
     state = replace(running.states[step.id], status=StepStatus.FAILED, failure=failure, question=None)
-    return running.set(state, "failed", end=True, error=failure.kind)
+    running.set(state, "failed", end=True, error=failure.kind)
 
 
 def _broken(step: Step, tool: Facts, problem: PlanError) -> Failure:

@@ -29,6 +29,7 @@ LEASE: Final = 60.0
 """Seconds after which the owner of a run that has written nothing is believed dead."""
 RETENTION: Final = 30 * 86400.0
 MAX_RUNS: Final = 10_000
+TURNS: Final = 5
 MAX_PENDING: Final = 65_536
 """Changes that may wait for the disk."""
 
@@ -100,11 +101,6 @@ class Journal(AbstractAsyncContextManager["Journal"]):
         records = self._open
         return await self._do(lambda: work(records))
 
-    async def create(self, run: Run) -> None:
-        """Begin a run."""
-        records = self._open
-        await self._do(lambda: records.create(run))
-
     async def claim(self, run: str) -> Run:
         """Become the owner of a run that nobody runs. Raises UnknownRun, RunLost."""
         records, now, force = self._open, time.time(), self.force
@@ -147,10 +143,10 @@ class Journal(AbstractAsyncContextManager["Journal"]):
     async def _flush(self) -> None:
         records = self._open
         while self._pending:
-            # An outcome is followed by the intents of the steps that waited for it. Two turns of the
-            # loop let those join, and a chain of steps costs one disk flush a step instead of two.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            # An outcome is followed by the intents of the steps that waited for it, or by the end of
+            # the run. A few turns of the loop let those join: one disk flush a step instead of two.
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             group, self._pending = self._pending, []
             now = time.time()
             work = partial(records.apply, now=now, lease=now + LEASE)

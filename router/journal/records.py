@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from router.errors import JournalDamaged, RunLost, UnknownRun
 from router.journal import schema
@@ -15,6 +15,13 @@ from router.journal.database import Database
 from router.runs import Decision, Event, Run, RunStatus, StepState
 
 _encode: Final = msgspec.json.encode
+_TOUCH: Final = (
+    update(schema.runs)
+    .where(schema.runs.c.id == bindparam("of_run"), schema.runs.c.epoch == bindparam("of_epoch"))
+    .values(updated_at=bindparam("updated_at"), lease=bindparam("lease"))
+)
+_BEGIN: Final = schema.runs.insert()
+_PUT_EVENT: Final = schema.events.insert()
 _ENDED: Final = [status.value for status in RunStatus if status.ended]
 
 
@@ -22,12 +29,14 @@ _ENDED: Final = [status.value for status in RunStatus if status.ended]
 class Change:
     """What one owner writes about its run at once: all of it or nothing.
 
+    :param begins: the run itself, with its first change.
     :param fields: columns of the run to set.
     :param results: (handle, body) of results too large to stand with their step.
     """
 
     run: str
     epoch: int
+    begins: Run | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     states: list[StepState] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -53,38 +62,37 @@ class Records:
 
     # writing --------------------------------------------------------------------------------------
 
-    def create(self, run: Run) -> None:
-        """Begin a run."""
-        with self.database.writing() as connection:
-            connection.execute(schema.runs.insert(), _row(run))
-
     def apply(self, changes: Sequence[Change], *, now: float, lease: float) -> list[RunLost | None]:
         """Write a group of changes in one transaction; durable when this returns.
 
         :returns: for each change None, or why it was refused: its run has another owner by now.
         """
+        fields: dict[tuple[str, int], dict[str, Any]] = {}
+        for change in changes:
+            fields.setdefault((change.run, change.epoch), {}).update(change.fields)
+        begun = [_row(change.begins) for change in changes if change.begins is not None]
         with self.database.writing() as connection:
-            epochs = self._epochs(connection, {change.run for change in changes})
-            kept = [change for change in changes if epochs.get(change.run) == change.epoch]
-            for change in kept:
-                values = {**change.fields, "updated_at": now}
-                if change.fields.get("owner", "") is not None:
-                    values["lease"] = lease
-                connection.execute(update(schema.runs).where(schema.runs.c.id == change.run).values(values))
+            self._many(connection, _BEGIN, begun)
+            held = {key for key, set_ in fields.items() if self._touch(connection, key, set_, now, lease)}
+            kept = [change for change in changes if (change.run, change.epoch) in held]
             self._many(connection, self._put_result, _result_rows(kept))
             self._many(connection, self._put_step, _step_rows(kept))
-            self._many(connection, schema.events.insert(), _event_rows(kept))
+            self._many(connection, _PUT_EVENT, _event_rows(kept))
         return [
             None
-            if epochs.get(change.run) == change.epoch
+            if (change.run, change.epoch) in held
             else RunLost(f"Run {change.run} is run by another process now.", "See: toolyard runs show.")
             for change in changes
         ]
 
-    def _epochs(self, connection: Connection, runs: set[str]) -> dict[str, int]:
-        table = schema.runs.c
-        statement = select(table.id, table.epoch).where(table.id.in_(sorted(runs))).with_for_update()
-        return {row.id: row.epoch for row in connection.execute(statement)}
+    def _touch(
+        self, connection: Connection, key: tuple[str, int], fields: dict[str, Any], now: float, lease: float
+    ) -> bool:
+        """Set columns of a run, and its lease. Returns whether this owner still has it."""
+        statement, row = _TOUCH, {"of_run": key[0], "of_epoch": key[1], "updated_at": now, "lease": lease}
+        if fields:
+            statement = statement.values({name: bindparam(name) for name in fields})
+        return connection.execute(statement, {**row, **fields}).rowcount > 0
 
     @staticmethod
     def _many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
