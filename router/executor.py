@@ -192,10 +192,9 @@ class Executor:
         running.seal()
         return running, plan
 
-    async def recover(self, party: Party = _NOBODY) -> list[str]:
+    async def orphans(self) -> list[str]:
         """The runs whose process died, to be taken up again with `resume`; oldest first."""
-        orphans = await self.journal.orphans()
-        return [run for run in orphans if run not in self._running]
+        return [run for run in await self.journal.orphans() if run not in self._running]
 
     # while it runs --------------------------------------------------------------------------------
 
@@ -243,9 +242,13 @@ class Executor:
         if running is not None:
             await running.note("decided", step, verdict=verdict.value)  # and the question before it
         await self.journal.decide(run, step, decision)
-        if running is not None:
-            running.hear(step, decision)
-        return running is not None
+        if running is None:
+            return False
+        if running.closing:
+            await running.gone.wait()
+            return False
+        running.hear(step, decision)
+        return True
 
     async def result(self, run: str, state: StepState) -> bytes | None:
         """The JSON of a step's ``CallToolResult``, wherever it is kept; None where there is none."""
@@ -285,20 +288,23 @@ class Executor:
         self, running: Running, plan: Plan | None, feed: Any = None, made: list[Step] | None = None
     ) -> Outcome:
         self._running[running.run] = running
+        left = running.options.replans
         try:
-            await self._until_parked(running, feed)
-            for _ in range(running.options.replans if self._replanner is not None else 0):
-                plan = plan or Plan(tuple(made or ()))
-                following = await revised(running, plan, self._replanner)
-                if following is None:
+            while True:
+                await self._until_parked(running, feed)
+                feed, plan = None, plan or Plan(tuple(made or ()))
+                following = await revised(running, plan, self._replanner) if left else None
+                if following is not None:
+                    left, plan = left - 1, following
+                    running.replace_with(plan)
+                    await running.note("replanned", fields=_planned(running))
+                elif not running.heard():
                     break
-                plan = following
-                running.replace_with(plan)
-                await running.note("replanned", fields=_planned(running))
-                await self._until_parked(running)
+            running.closing = True
             return await self._end(running)
         finally:
             del self._running[running.run]
+            running.gone.set()
 
     async def _until_parked(self, running: Running, feed: Any = None) -> None:
         await running.go(feed)

@@ -108,6 +108,9 @@ class Running:
         self.fresh: dict[str, bytes] = {}
         """Large results by handle, until the journal has them."""
         self.stopped: str | None = None
+        self.closing = False
+        """Whether no word is taken any more: the run is about to end, or to be parked."""
+        self.gone = asyncio.Event()
         self._serve = serve
         self._seq = seq
         self._tasks: dict[str, asyncio.Task[None]] = {}
