@@ -272,7 +272,7 @@ class Running:
     def _release(self, id_: str) -> None:
         """Start what waits for a step, before the disk has its outcome.
 
-        Their intents are journalled behind that outcome, so no write of theirs is made before it is durable.
+        Their intents are journalled behind that outcome, so nothing is changed by them before it is durable.
         """
         for other in self._needed_by.get(id_, ()):
             if other in self.steps:

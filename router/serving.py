@@ -163,8 +163,8 @@ async def _called(
         state = replace(state, status=StepStatus.RUNNING, attempts=attempt)
         try:
             intent = running.set(state, "calling")
-            if not tool.repeatable:
-                # On disk before the call is made. Of one that may be made twice the intent may be lost.
+            if not tool.read_only:
+                # On disk before the call is made; of a call that changes nothing the intent may be lost.
                 await intent
         except asyncio.CancelledError:
             running.states[step.id] = last  # given up before the call was made
