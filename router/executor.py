@@ -21,7 +21,7 @@ import msgspec
 from router.cache import ResultCache
 from router.calling import Calls, CallTool
 from router.check import check, step_problems
-from router.errors import InvalidPlan, NotResumable, PlanError, Unanswered
+from router.errors import BadRequest, InvalidPlan, NotResumable, PlanError, Unanswered
 from router.facts import Facts
 from router.journal.journal import LEASE, Journal
 from router.limits import Limits, Slots
@@ -124,12 +124,13 @@ class Executor:
             try:
                 async for step in steps:
                     _next(step, made, tools)
+                    _sayable(Plan((step,)))
                     made.append(step)
                     running.add([step])
                 plan = Plan(tuple(made), request)
                 check(plan, _definitions(tools))
                 _answered(plan)
-            except (InvalidPlan, PlanError, Unanswered) as error:
+            except (BadRequest, InvalidPlan, PlanError, Unanswered) as error:
                 running.note("invalid_plan", message=error.message)
                 running.stop("invalid_plan")
                 return
@@ -264,6 +265,7 @@ class Executor:
         return {name: tool for name, tool in found.items() if tool is not None}
 
     def _begin(self, plan: Plan, options: Options, tools: Mapping[str, Facts], party: Party) -> Running:
+        _sayable(plan)
         now = time.time()
         run = Run(
             id=new_run_id(now),
@@ -350,6 +352,16 @@ def _answered(plan: Plan) -> None:
     if questions:
         told = "; ".join(f"step {step}: {ask.question}" for step, ask in questions)
         raise Unanswered(f"The plan asks for values that nobody gave: {told}", "Give them, then run it.")
+
+
+def _sayable(plan: Plan) -> None:
+    """Refuse what no JSON can hold before anything relies on it."""
+    try:
+        msgspec.json.encode(to_json(plan))
+    except (UnicodeEncodeError, TypeError, OverflowError) as error:
+        raise BadRequest(
+            f"The plan holds a value that is no JSON: {error}.", "Give it as JSON in UTF-8."
+        ) from None
 
 
 def _next(step: Step, made: list[Step], tools: Mapping[str, Facts]) -> None:

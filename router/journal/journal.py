@@ -50,6 +50,7 @@ class Journal(AbstractAsyncContextManager["Journal"]):
         self._exclusive = exclusive
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._pending: list[tuple[Change, asyncio.Future[None]]] = []
+        self._last: asyncio.Future[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._records: Records | None = None
         self._broken: dict[str, JournalError] = {}
@@ -97,8 +98,10 @@ class Journal(AbstractAsyncContextManager["Journal"]):
         return not self.force
 
     async def read(self, work: Callable[[Records], T]) -> T:
-        """Read: ``await journal.read(lambda records: records.steps(run))``."""
+        """Read what is there once all that was queued is: ``await journal.read(lambda r: r.steps(run))``."""
         records = self._open
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
         return await self._do(lambda: work(records))
 
     async def claim(self, run: str) -> Run:
@@ -136,6 +139,7 @@ class Journal(AbstractAsyncContextManager["Journal"]):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_seen)
         self._pending.append((change, future))
+        self._last = future
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal")
         return future

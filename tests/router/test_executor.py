@@ -12,7 +12,7 @@ from run_parts import Gate, Town, answering, failing, house, plan, ref, result, 
 
 from router.calling import Call
 from router.consent import Consent
-from router.errors import CallFailed, InvalidPlan, NotResumable, Unanswered
+from router.errors import BadRequest, CallFailed, InvalidPlan, NotResumable, Unanswered
 from router.limits import Limits
 from router.plan import Step, from_json
 from router.running import Options, Party
@@ -370,6 +370,8 @@ async def test_a_plan_that_may_not_run_calls_nothing(tmp_path: Path, town: Town)
             await executor.run(plan(step("1", "nothing")))
         with pytest.raises(Unanswered):
             await executor.run(plan(step("1", "read", {"city": {"$ask": "Which city?"}})))
+        with pytest.raises(BadRequest):
+            await executor.run(plan(step("1", "read", {"city": "\ud800"})))
         assert await executor.journal.read(lambda records: records.runs()) == []
     assert town.calls == []
 
