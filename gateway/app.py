@@ -29,6 +29,7 @@ from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
+from gateway.planning.runs import Runs
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -62,6 +63,7 @@ class Gateway:
     :param trust_config: whether commands in the servers file count as approved as it stands at start,
         because a person named that file on the command line.
     :param log_dir: where servers' logs go; None keeps their last lines in memory only.
+    :param journal: where runs of plans are journalled: a file or a database's URL; None runs no plans.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Gateway:
         cache_writer: Callable[[bytes], None] | None = None,
         trust_config: bool = False,
         log_dir: Path | None = None,
+        journal: Path | str | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -105,6 +108,7 @@ class Gateway:
         self._logs: dict[str, ServerLog] = {}
         self._watched = 0
         self._memory = Memory()
+        self.runs = Runs(self, store, self.servers, tasks, journal)
 
     @property
     def catalog(self) -> Catalog:
@@ -168,6 +172,7 @@ class Gateway:
             self._add(server)
         await self._listings.rebuild()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
+        self._tasks.start_soon(self.runs.recover, name="recover runs")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -369,6 +374,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
+        await self.runs.close()
         self.notices.close()
         self.sessions.close()
         await self.dispatcher.parking.close()

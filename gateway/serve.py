@@ -31,6 +31,7 @@ from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello
 from gateway.errors import ConfigError, GatewayError, RpcError, StateError
 from gateway.paths import StateDir
+from gateway.planning.runs import default_where
 from gateway.policy.guard import LOOPBACK, Guard
 from gateway.policy.token import load_token
 from gateway.version import __version__
@@ -237,6 +238,7 @@ async def _run(
             cache_writer=lambda data: write_private(state.cache, data),
             trust_config=configuration.named,
             log_dir=state.logs,
+            journal=default_where(state.root),
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)

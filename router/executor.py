@@ -12,7 +12,7 @@ was killed is taken up where it stood (`resume`).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -91,11 +91,18 @@ class Executor:
     # starting -------------------------------------------------------------------------------------
 
     async def run(self, plan: Plan, options: Options | None = None, party: Party = _NOBODY) -> Outcome:
-        """Run a plan until it is done, or waits for a person.
+        """Run a plan until it is done, or waits for a person. Raises what `start` raises, and JournalError."""
+        _, going = self.start(plan, options, party)
+        return await going
+
+    def start(
+        self, plan: Plan, options: Options | None = None, party: Party = _NOBODY
+    ) -> tuple[str, Coroutine[Any, Any, Outcome]]:
+        """Begin a run: its id, and what has to be awaited for anything to happen.
 
         :raises InvalidPlan: it may not run as it stands; nothing was called.
         :raises Unanswered: it asks for values that nobody gave; nothing was called.
-        :raises JournalError: what happens could not be made durable.
+        :raises BadRequest: it holds what is no JSON.
         """
         options = options or Options()
         tools = self._tools(options.candidates or tuple(step.tool for step in plan.steps))
@@ -104,7 +111,8 @@ class Executor:
         running = self._begin(plan, options, tools, party)
         running.add(plan.steps)
         running.seal()
-        return await self._go(running, plan)
+        self._running[running.run] = running
+        return running.run, self._go(running, plan)
 
     async def stream(
         self, steps: AsyncIterable[Step], request: str, options: Options, party: Party = _NOBODY
@@ -153,8 +161,15 @@ class Executor:
         :raises NotResumable: it is under way here, or all of it is done.
         :raises RunLost: another process runs it.
         """
+        return await (await self.take_up(run, party, retry=retry, options=options))
+
+    async def take_up(
+        self, run: str, party: Party = _NOBODY, *, retry: bool = False, options: Options | None = None
+    ) -> Coroutine[Any, Any, Outcome]:
+        """As `resume`, in two parts: once this has returned the run is ours, and what it returns runs it."""
         running, plan = await self._taken_up(run, party, options, retry=retry)
-        return await self._go(running, plan)
+        self._running[run] = running
+        return self._go(running, plan)
 
     async def _taken_up(
         self, run: str, party: Party, options: Options | None, *, retry: bool

@@ -22,6 +22,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.runs import RunRoutes
 from gateway.app import Gateway
 from gateway.catalog import ValidatorCache
 from gateway.config.servers import from_command, from_url
@@ -88,6 +89,7 @@ class ControlApi:
             Route("/tools", _guarded(self.tools)),
             Route("/call", _guarded(self.call), methods=["POST"]),
             Route("/stop", _guarded(self.stop), methods=["POST"]),
+            *RunRoutes(self._gateway.runs).routes(_guarded),
         ]
         starlette = Starlette(routes=routes)
         starlette.mount("/mcp", mcp)

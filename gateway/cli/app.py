@@ -57,6 +57,8 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
+  run        run a plan of many calls; --dry-run says what it would do
+  runs       list|show|resume|cancel|approve|deny: the runs of plans
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -131,6 +133,9 @@ def _add_verbs() -> None:
 
     for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
         module.add_to(app)
+    from gateway.cli import runs
+
+    runs.add_to(app)
 
 
 def main(arguments: Sequence[str]) -> int:
