@@ -79,7 +79,7 @@ def state_of(step: Mapping[str, Any]) -> str:
 
 def _seconds(step: Mapping[str, Any]) -> str:
     if step["seconds"] is not None:
-        return f"{step['seconds']:.2f} s"
+        return f"{float(step['seconds']):.2f} s"
     if step["status"] == "running" and step["started_at"]:
         return f"{max(time.time() - step['started_at'], 0):.1f} s"
     return ""
