@@ -101,7 +101,7 @@ def _bar(step: Mapping[str, Any], first: float, last: float) -> str:
         return ""
     end = step["started_at"] + step["seconds"] if step["seconds"] is not None else last
     left = int((step["started_at"] - first) / (last - first) * _BAR)
-    width = max(1, round((end - step["started_at"]) / (last - first) * _BAR))
+    width: int = max(1, round((end - step["started_at"]) / (last - first) * _BAR))
     return " " * min(left, _BAR - 1) + "━" * min(width, _BAR - min(left, _BAR - 1))
 
 
