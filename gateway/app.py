@@ -183,7 +183,7 @@ class Gateway:
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:
-                    self._tasks.start_soon(upstream.check_health, name=f"check {upstream.name}")
+                    self._tasks.start_soon(upstream.health.check, name=f"check {upstream.name}")
 
     async def restart(self, name: str) -> None:
         """End a server's connections and start it anew. Raises NotFound."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
@@ -29,8 +28,10 @@ from gateway.protocol import Era
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
+from gateway.upstream.health import Health
 from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
+from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
 from registry.model import Server, Transport
@@ -39,21 +40,8 @@ from router.budget import RetryBudget
 log = logging.getLogger("toolyard.upstream")
 
 START_TIMEOUT: Final = 30.0
-BACKOFF: Final = (0.2, 30.0)
-"""Shortest and longest pause, in seconds, before a server that failed is tried again."""
-GIVE_UP: Final = 8
-"""Failures in a row after which only a call, a restart or a change of its entry starts a child again.
-
-A remote server that is away is asked for ever, at the longest pause: asking starts nothing."""
-STABLE: Final = 10.0
-"""Seconds of life that make a server's earlier failures forgotten."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds a server that is being started may take to end."""
-PING_TIMEOUT: Final = 10.0
-PINGS: Final = 3
-"""Pings in a row, unanswered, that make a server count as hung."""
-SUSPECT: Final = 3
-"""Calls in a row, unanswered, after which a server is pinged although calls are in flight."""
 _IDEMPOTENT: Final = frozenset(
     {"prompts/get", "resources/read", "completion/complete", "ping", "server/discover"}
 )
@@ -123,13 +111,11 @@ class Upstream:
         self._used_at = time.monotonic()
         self._ready_at = 0.0
         self._watched: set[str] = set()
-        self._unanswered = 0
-        self._checking = False
+        self.health = Health(self, self._hung)
         self._connector: Connector | None = None
         self._connections: dict[PoolKey, Connection] = {}
         self._opening: dict[PoolKey, Opening] = {}
-        self._failures = 0
-        self._retry_at = 0.0
+        self.recovery = Recovery(patient=server.spec.transport is not Transport.STDIO)
         self._reviving = False
         self._closed = False
         self._quiet = asyncio.Event()
@@ -188,7 +174,7 @@ class Upstream:
                         if attempt == 2 or not self._may_repeat(method, error):
                             raise
                     else:
-                        self._unanswered = 0
+                        self.health.answered()
                         return connection, reply
                 raise AssertionError("unreachable")
             finally:
@@ -204,9 +190,8 @@ class Upstream:
         if isinstance(error, SessionLostError):
             return True  # refused, hence not executed: initialize again and repeat
         if isinstance(error, UpstreamTimeout):
-            self._unanswered += 1
-            if self._unanswered >= SUSPECT:
-                self._tasks.start_soon(self.check_health, True, name=f"check {self.name}")
+            if self.health.unanswered():
+                self._tasks.start_soon(self.health.check, True, name=f"check {self.name}")
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
 
@@ -252,7 +237,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         opening = self._opening.get(key)
         if opening is None:
-            if self.error is not None and self.state in _DEAD and loop.time() < self._retry_at:
+            if self.error is not None and self.state in _DEAD and self.recovery.pause(loop.time()):
                 # The circuit is open; the next attempt after the pause is its probe.
                 raise self.error.with_traceback(None)  # raised many times, it must not grow
             opening = self._opening[key] = Opening(loop.create_future(), anyio.CancelScope())
@@ -301,7 +286,7 @@ class Upstream:
         self._connections.setdefault(PoolKey(connection.peer.era), connection)
         self.state, self.error = State.READY, None
         self._ready_at = self._used_at = time.monotonic()
-        self._unanswered = 0
+        self.health.answered()
         self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
         if self._watched:
             self._tasks.start_soon(self._watch_again, connection, name=f"watch {self.name}")
@@ -312,7 +297,7 @@ class Upstream:
     async def _attempt(self, key: PoolKey) -> Connection:
         if not self._connections and self.state not in _DEAD:
             # It was lost and comes back after a pause: callers wait for it.
-            await asyncio.sleep(max(0.0, self._retry_at - asyncio.get_running_loop().time()))
+            await asyncio.sleep(self.recovery.pause(asyncio.get_running_loop().time()))
         if not self._connections:  # meanwhile the other era's may have been opened
             self.state = State.STARTING
         if self._connector is None or self.server.spec.transport is Transport.STDIO:
@@ -336,21 +321,11 @@ class Upstream:
             self.state = State.FAILED
         if isinstance(error, (NotApproved, ConfigError)):
             self._connector = None  # resolved anew: the person may have mended it
-        self._back_off()
+        self.recovery.failed(asyncio.get_running_loop().time())
         log.warning("server '%s': %s", self.name, error)
         self.log.write(f"[toolyard] {error.message}")
         if not isinstance(error, (NotApproved, NeedsLoginError)):
             self._revive()
-
-    def _back_off(self) -> None:
-        self._failures += 1
-        shortest, longest = BACKOFF
-        pause = min(longest, shortest * 2 ** min(self._failures - 1, 10)) * random.uniform(0.8, 1.2)
-        self._retry_at = asyncio.get_running_loop().time() + pause
-
-    @property
-    def _given_up(self) -> bool:
-        return self._failures >= GIVE_UP and self.server.spec.transport is Transport.STDIO
 
     def _lost(self, connection: Connection, reason: str) -> None:
         """A connection ended by itself; called from its protocol."""
@@ -365,14 +340,13 @@ class Upstream:
         self._tasks.start_soon(connection.close, name=f"close {self.name}")
         if self._connections:
             return
-        if connection_was_used and time.monotonic() - self._ready_at >= STABLE:
-            self._failures = 0
-        self._back_off()
+        lived = time.monotonic() - self._ready_at if connection_was_used else 0.0
+        self.recovery.failed(asyncio.get_running_loop().time(), lived)
         self.restarts += 1
-        if self._given_up:
+        if self.recovery.given_up:
             self.state = State.FAILED
             self.error = UpstreamUnavailable(
-                f"{reason} It has ended {self._failures} times in a row.",
+                f"{reason} It has ended {self.recovery.failures} times in a row.",
                 f"See toolyard logs {self.name}; the next call or toolyard restart {self.name} tries again.",
             )
             return
@@ -381,16 +355,16 @@ class Upstream:
         self._revive()
 
     def _revive(self) -> None:
-        if not self._reviving and not self._closed and not self._given_up:
+        if not self._reviving and not self._closed and not self.recovery.given_up:
             self._reviving = True
             self._tasks.start_soon(self._keep_trying, name=f"revive {self.name}")
 
     async def _keep_trying(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while not self._closed and not self._connections and not self._given_up:
+            while not self._closed and not self._connections and not self.recovery.given_up:
                 if self.state in _DEAD:
-                    await asyncio.sleep(max(0.05, self._retry_at - loop.time()))
+                    await asyncio.sleep(max(0.05, self.recovery.pause(loop.time())))
                 try:
                     await self.connect(Era.HANDSHAKE)
                 except (NotApproved, NeedsLoginError):
@@ -422,35 +396,8 @@ class Upstream:
             except GatewayError as error:
                 log.debug("server '%s' does not watch %s again: %s", self.name, uri, error)
 
-    async def check_health(self, although_busy: bool = False) -> None:
-        """Ping every live connection; one that stays silent is closed and opened anew.
-
-        A server with calls in flight is left alone unless suspected: many serve one call at a time,
-        and answer a ping only after it.
-        """
-        if self._checking or self._closed or (self.in_flight and not although_busy):
-            return
-        self._checking = True
-        try:
-            for connection in self.connections:
-                if not await self._answers(connection, although_busy):
-                    self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
-        finally:
-            self._checking = False
-
-    async def _answers(self, connection: Connection, although_busy: bool) -> bool:
-        assert connection.peer is not None
-        method = "ping" if connection.peer.era is Era.HANDSHAKE else "server/discover"
-        for _ in range(PINGS):
-            try:
-                await connection.request(method, {}, timeout=PING_TIMEOUT)
-                return True
-            except UpstreamTimeout:
-                if self.in_flight and not although_busy:
-                    return True  # it got a call meanwhile, which will tell
-            except UpstreamError:
-                return connection not in self.connections  # lost: dealt with where it was noticed
-        return False
+    def _hung(self, connection: Connection) -> None:
+        self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
 
     async def end_when_idle(self) -> None:
         """Stop a child that nobody has called for its ``idleTimeout``; the next call starts it again."""
@@ -483,7 +430,8 @@ class Upstream:
 
     def wake(self) -> None:
         """Forget earlier failures: a person has done something about them."""
-        self._failures, self._retry_at, self._connector = 0, 0.0, None
+        self.recovery.forget()
+        self._connector = None
         if self.state in (State.PENDING, State.FAILED, State.NEEDS_LOGIN):
             self.state, self.error = State.IDLE, None
 

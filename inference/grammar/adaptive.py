@@ -2,7 +2,7 @@
 
 A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is
 worth compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it
-is ready, since its masks are cheaper. Either library may be absent; the other then serves all, and a server
+is ready, since its masks are cheaper. What XGrammar refuses or cannot do rightly stays with llguidance. Either library may be absent; the other then serves all, and a server
 without both answers grammar requests with a clear error.
 """
 

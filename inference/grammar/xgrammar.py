@@ -13,6 +13,28 @@ from inference.errors import GrammarError
 from inference.grammar.base import GrammarCompiler, GrammarSpec, Mask, Matcher
 from inference.tokenizer import Tokenizer
 
+_LOOSE = frozenset({"pattern", "patternProperties", "propertyNames", "minLength", "maxLength"})
+"""Keywords whose strings XGrammar 0.2 does not hold to JSON: control characters stay unescaped, and bytes
+that are no UTF-8 count as characters."""
+_NAMED = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})
+_VALUES = frozenset({"const", "enum", "default", "examples"})
+
+
+def loose(schema: Any) -> bool:
+    """Whether XGrammar would allow text for this schema that is not valid JSON under it."""
+    if isinstance(schema, list):
+        return any(map(loose, schema))
+    if not isinstance(schema, dict):
+        return False
+    for key, value in schema.items():
+        if key in _LOOSE:
+            return True
+        if key in _NAMED and isinstance(value, dict):
+            value = list(value.values())
+        if key not in _VALUES and loose(value):
+            return True
+    return False
+
 
 class XGrammarMatcher(Matcher):
     def __init__(self, matcher: Any, encode: Callable[[str], list[int]], eos: list[int], words: int) -> None:
@@ -83,6 +105,11 @@ class XGrammarCompiler(GrammarCompiler):
         c = self._compiler
         style: dict[str, Any] = {"any_whitespace": False, "separators": (", ", ": ")}
         if spec.kind == "json_schema":
+            if loose(json.loads(spec.text)):
+                raise GrammarError(
+                    "XGrammar does not keep strings with a length or a pattern to JSON. "
+                    "Install llguidance for such a schema: pip install 'toolyard[inference]'."
+                )
             return c.compile_json_schema(spec.text, strict_mode=False, **style)
         if spec.kind == "json_object":
             return c.compile_json_schema('{"type": "object"}', strict_mode=False, **style)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from client import Session, WrongAnswer
+from faces import crew, faces, listed
 from fault_parts import entry, logged, remote_server
 from gateway_parts import alive
 from processes import TOKEN, Gateway, gateway, rss_mib
@@ -25,15 +22,8 @@ from table import Row
 SESSIONS, PARALLEL = 500, 300
 
 
-async def _listed(url: str, tools: int) -> None:
-    """Wait until every server was listed."""
-    async with asyncio.timeout(30), Session(url, token=TOKEN) as session:
-        while len((await session.request("tools/list", {}))["tools"]) < tools:
-            await asyncio.sleep(0.05)
-
-
 async def _together(url: str, server: str) -> float:
-    await _listed(url, 6)
+    await listed(url, 6)
     async with AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(Session(url, f"{server}__", TOKEN)) for _ in range(64)]
         await asyncio.gather(*(s.call("echo", {"text": "warm"}) for s in sessions))
@@ -60,7 +50,7 @@ def sleepers(root: Path) -> list[Row]:
 async def _killed(
     url: str, server: str, kill: Callable[[], None], revive: Callable[[], None]
 ) -> tuple[float, float]:
-    await _listed(url, 6)
+    await listed(url, 6)
     async with Session(url, f"{server}__", TOKEN) as session, Session(url, f"{server}__", TOKEN) as other:
         hanging = asyncio.create_task(
             session.request("tools/call", {"name": f"{server}__do", "arguments": {"mode": "hang"}})
@@ -119,7 +109,7 @@ def silent(root: Path) -> list[Row]:
         "gone": {"url": "http://127.0.0.1:1/mcp"},
     }
     with gateway(root / "silent", servers) as ours:
-        asyncio.run(_listed(ours.url, 3))
+        asyncio.run(listed(ours.url, 3))
         times = asyncio.run(_list_times(ours.url))
     worst = max(times)
     return [
@@ -129,7 +119,7 @@ def silent(root: Path) -> list[Row]:
 
 
 async def _crowd(ours: Gateway) -> tuple[int, float]:
-    await _listed(ours.url, 3)
+    await listed(ours.url, 3)
     before = rss_mib(ours.pid)
     errors = 0
     async with AsyncExitStack() as stack:
@@ -180,7 +170,7 @@ def ends(root: Path) -> list[Row]:
         logs = [root / f"{name}{n}.log" for n in range(3)]
         servers = {f"s{n}": entry("--log", str(log), "--brood") for n, log in enumerate(logs)}
         with gateway(root / name, servers) as ours:
-            asyncio.run(_listed(ours.url, 9))
+            asyncio.run(listed(ours.url, 9))
             pids = [int(pid) for log in logs for word in ("start", "grandchild") for pid in logged(log, word)]
             took = asyncio.run(_under_load(ours, getattr(signal, name), pids))
         rows.append(
@@ -195,40 +185,6 @@ def ends(root: Path) -> list[Row]:
     return rows
 
 
-def _face(state: Path) -> float:
-    """Seconds from the start of a face to its answer to tools/list."""
-    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "b", "version": "1"}}
-    messages: list[Any] = [
-        {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello},
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
-    ]
-    data = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "gateway", "stdio", "--state-dir", str(state)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(data)
-        process.stdin.flush()
-        for line in process.stdout:
-            if json.loads(line).get("id") == 1:
-                break
-        took = time.perf_counter() - began
-        process.stdin.close()
-    return took
-
-
-def faces(root: Path) -> list[Row]:
-    """``toolyard stdio`` to the first answered tools/list while a gateway runs."""
-    with gateway(root / "faces", {"child": entry()}) as ours:
-        asyncio.run(_listed(ours.url, 3))
-        took = statistics.median(_face(root / "faces" / "state") for _ in range(9))
-    return [
-        Row("toolyard stdio to the first tools/list, gateway running", took, "s", "<= 0.15", took <= 0.15)
-    ]
-
-
 ROWS: dict[str, Callable[[Path], list[Row]]] = {
     "sleepers": sleepers,
     "kills": kills,
@@ -236,4 +192,5 @@ ROWS: dict[str, Callable[[Path], list[Row]]] = {
     "sessions": sessions,
     "ends": ends,
     "faces": faces,
+    "crew": crew,
 }

@@ -87,14 +87,18 @@ def stdio_peer() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def gateway(root: Path, servers: Mapping[str, Any]) -> Iterator[Gateway]:
-    """A gateway with an empty state directory of its own. Yields as soon as it says where it listens."""
+def gateway(root: Path, servers: Mapping[str, Any], *more: str) -> Iterator[Gateway]:
+    """A gateway with an empty state directory of its own. Yields as soon as it says where it listens.
+
+    :param more: further flags of ``toolyard serve``.
+    """
     root.mkdir(parents=True)
     (root / "servers.json").write_text(json.dumps({"mcpServers": servers}))
     flags = {"--config": root / "servers.json", "--state-dir": root / "state", "--port": 0, "--token": TOKEN}
     command = [sys.executable, "-m", "gateway", "serve"]
     for name, value in flags.items():
         command += [name, str(value)]
+    command += more
     with open(root / "log", "w") as log:
         process = subprocess.Popen(
             command,

@@ -25,8 +25,9 @@ from gateway.upstream import supervisor
 from gateway.upstream.base import CallSite, Connection, Peer, Reply
 from gateway.upstream.http import NeedsLoginError
 from gateway.upstream.pool import PoolKey
+from gateway.upstream.recovery import GIVE_UP, STABLE
 from gateway.upstream.serverlog import ServerLog
-from gateway.upstream.supervisor import GIVE_UP, STABLE, State, Upstream
+from gateway.upstream.supervisor import State, Upstream
 from registry.model import Origin, Server, ServerSpec, Transport
 
 LIMIT = 3
@@ -209,7 +210,7 @@ class SupervisorMachine(RuleBasedStateMachine):
     def call(self, era: Era, method: str, timeout: float) -> None:
         self.asked += 1
         self.answers[self.asked] = []
-        dead = self.upstream.state in DEAD and self.loop.now < self.upstream._retry_at
+        dead = self.upstream.state in DEAD and self.loop.now < self.upstream.recovery.retry_at
         free = self.upstream._slots.in_use < LIMIT
         opening, number = bool(self.upstream._opening), self.asked
 
@@ -249,7 +250,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         connection = data.draw(st.sampled_from(self.servers.live))
         used = connection in self.upstream.connections
         ready_for = self.loop.now - self.upstream._ready_at
-        before = self.upstream._failures
+        before = self.upstream.recovery.failures
         last = len(self.upstream.connections) == 1
 
         async def die() -> None:
@@ -258,9 +259,9 @@ class SupervisorMachine(RuleBasedStateMachine):
 
         self.run(die())
         if used and last and not self.ended:
-            assert self.upstream._failures == (1 if ready_for >= STABLE else before + 1)
-            pause = self.upstream._retry_at - self.loop.now
-            longest = min(30.0, 0.2 * 2 ** (self.upstream._failures - 1))
+            assert self.upstream.recovery.failures == (1 if ready_for >= STABLE else before + 1)
+            pause = self.upstream.recovery.retry_at - self.loop.now
+            longest = min(30.0, 0.2 * 2 ** (self.upstream.recovery.failures - 1))
             assert 0.79 * longest <= pause <= 1.21 * longest
         self.settle()
 
@@ -291,7 +292,7 @@ class SupervisorMachine(RuleBasedStateMachine):
                 await self.upstream.restart()
 
         self.run(restart())
-        assert self.upstream._failures == 0
+        assert self.upstream.recovery.failures == 0
 
     @precondition(lambda self: not self.ended)
     @rule()
@@ -342,11 +343,11 @@ class SupervisorMachine(RuleBasedStateMachine):
         if not hasattr(self, "servers") or self.ended:
             return
         up = self.upstream
-        given_up = self.transport is Transport.STDIO and up._failures >= GIVE_UP
+        given_up = self.transport is Transport.STDIO and up.recovery.failures >= GIVE_UP
         if up.state is State.STARTING or (up.state is State.FAILED and not given_up):
             assert up._reviving or up._opening
         if self.transport is Transport.HTTP:
-            assert not up._given_up
+            assert not up.recovery.given_up
 
     @invariant()
     def calls_are_answered_once_with_their_own_answer(self) -> None:

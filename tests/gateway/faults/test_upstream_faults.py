@@ -12,7 +12,8 @@ import pytest
 from fault_parts import child, kill, logged, remote_server, zombies_of
 from gateway_parts import Client, Running, alive, remote, running_gateway, until
 
-from gateway.upstream.supervisor import GIVE_UP, State
+from gateway.upstream.recovery import GIVE_UP
+from gateway.upstream.supervisor import State
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +165,7 @@ async def test_an_idle_server_is_stopped_and_the_next_call_starts_it(
 
 async def test_a_server_that_answers_nothing_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.app.WATCH_EVERY", 0.05)
-    monkeypatch.setattr("gateway.upstream.supervisor.PING_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.upstream.health.PING_TIMEOUT", 0.2)
     async with running_gateway([child("hung", timeout=0.3), child("good")]) as running:
         client = await running.session()
         await ready(running, "hung", "good")
@@ -178,7 +179,7 @@ async def test_a_server_that_answers_nothing_any_more_is_replaced(monkeypatch: p
 async def test_a_server_that_answers_none_of_many_calls_is_replaced_although_calls_never_cease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.upstream.supervisor.PING_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.upstream.health.PING_TIMEOUT", 0.2)
     async with running_gateway([child("hung", timeout=0.2)]) as running:
         client = await running.session()
         await ready(running, "hung")
@@ -193,7 +194,7 @@ async def test_a_server_that_answers_none_of_many_calls_is_replaced_although_cal
 async def test_a_crash_loop_ends_in_a_visible_failure_that_costs_nothing_and_can_be_mended(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gateway.upstream.supervisor.BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr("gateway.upstream.recovery.BACKOFF", (0.01, 0.02))
     log, start = tmp_path / "log", tmp_path / "start"
     start.write_text("ok")
     async with running_gateway([child("loop", "--log", str(log), "--start-file", str(start))]) as running:
@@ -201,7 +202,7 @@ async def test_a_crash_loop_ends_in_a_visible_failure_that_costs_nothing_and_can
         await works(await running.session(), "loop")
         start.write_text("brief")
         kill(upstream.pid)
-        await until(lambda: upstream.state is State.FAILED and upstream._given_up)
+        await until(lambda: upstream.state is State.FAILED and upstream.recovery.given_up)
         starts = len(logged(log, "start"))
         assert GIVE_UP <= starts <= GIVE_UP + 1
         assert f"{GIVE_UP} times in a row" in upstream.error.message

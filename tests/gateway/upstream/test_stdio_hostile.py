@@ -102,27 +102,27 @@ async def test_a_server_that_dies_fails_all_its_calls_at_once_and_is_back_for_th
 
 async def test_a_server_that_dies_at_start_is_tried_ever_less_often_and_shows_its_last_words() -> None:
     async with running_gateway([stdio("dead", "dead"), stdio()]) as running:
-        await until(lambda: running.upstream("dead")._failures >= 3)
+        await until(lambda: running.upstream("dead").recovery.failures >= 3)
         upstream = running.upstream("dead")
-        assert upstream._failures < 8
+        assert upstream.recovery.failures < 8
         await until(lambda: upstream.state is State.FAILED)
         assert "cannot find my shoes" in upstream.error.message
         client = await running.session()
         await works(client)
         assert not [name for name in await client.names() if name.startswith("dead")]
-        assert upstream._retry_at > asyncio.get_running_loop().time() - 0.1
+        assert upstream.recovery.retry_at > asyncio.get_running_loop().time() - 0.1
 
 
 async def test_a_server_that_dies_after_each_handshake_is_not_restarted_in_a_tight_loop() -> None:
     async with running_gateway([stdio("brief", "short_lived"), stdio()]) as running:
         upstream = running.upstream("brief")
-        await until(lambda: upstream._failures >= 2)
+        await until(lambda: upstream.recovery.failures >= 2)
         client = await running.session()
-        started, before = time.monotonic(), upstream.restarts + upstream._failures
+        started, before = time.monotonic(), upstream.restarts + upstream.recovery.failures
         await works(client)
         while time.monotonic() - started < 1:
             await client.call("peer__sleep", {"seconds": 0.1})
-        assert upstream.restarts + upstream._failures - before < 8
+        assert upstream.restarts + upstream.recovery.failures - before < 8
 
 
 async def test_a_server_that_hangs_in_its_handshake_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
