@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,9 @@ from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Sessions
+from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
+from gateway.finder import Finder
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
@@ -32,6 +33,7 @@ from gateway.memory import Memory
 from gateway.planning.runs import Runs
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
+from gateway.toolsets.book import Toolsets
 from gateway.upstream.base import Connection
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
@@ -64,6 +66,8 @@ class Gateway:
         because a person named that file on the command line.
     :param log_dir: where servers' logs go; None keeps their last lines in memory only.
     :param journal: where runs of plans are journalled: a file or a database's URL; None runs no plans.
+    :param search_dir: for what search derives; None has it search by words alone.
+    :param toolset_cache: as ``cache_writer``, for the clients of one toolset; given its name too.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Gateway:
         trust_config: bool = False,
         log_dir: Path | None = None,
         journal: Path | str | None = None,
+        search_dir: Path | None = None,
+        toolset_cache: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -85,7 +91,7 @@ class Gateway:
         self.servers: dict[str, Server] = {}
         self.sessions = Sessions(store.key("session"))
         self._upstreams: dict[str, Upstream] = {}
-        self._interests = Interests(self, self.sessions, tasks)
+        self._interests = Interests(self, _AllSessions(self), tasks)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
         self._listings = Listings(
             settings,
@@ -94,10 +100,14 @@ class Gateway:
             tasks,
             self.servers,
             self._upstreams,
-            self.notices.lists_changed,
+            self._lists_changed,
             cache_writer,
         )
         self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
+        finder = Finder(store, search_dir, settings.search, tasks, self._listings.all)
+        self.toolsets = Toolsets(
+            self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache
+        )
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -133,6 +143,10 @@ class Gateway:
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""
         return self._listings.known(name)
+
+    def _lists_changed(self, kinds: set[ItemKind]) -> None:
+        self.notices.lists_changed(kinds)
+        self.toolsets.catalog_changed()
 
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
@@ -171,6 +185,7 @@ class Gateway:
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
+        await self.toolsets.load()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
         self._tasks.start_soon(self.runs.recover, name="recover runs")
 
@@ -180,6 +195,7 @@ class Gateway:
             await asyncio.sleep(WATCH_EVERY)
             self._watched += 1
             self._memory.give_back()
+            await self.toolsets.keep_feedback()
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:
@@ -371,6 +387,7 @@ class Gateway:
             uri = jsonrpc.text(params.get("uri"))
             if uri is not None:
                 self.notices.resource_updated(uri, params)
+                self.toolsets.resource_updated(upstream.name, uri, params)
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
@@ -378,7 +395,19 @@ class Gateway:
         self.notices.close()
         self.sessions.close()
         await self.dispatcher.parking.close()
+        await self.toolsets.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await self._lifeline.close()
         for server_log in self._logs.values():
             server_log.flush()
+
+
+class _AllSessions:
+    """The sessions of the plain endpoint and of every toolset's."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __iter__(self) -> Iterator[Session]:
+        yield from self._gateway.sessions
+        yield from self._gateway.toolsets.sessions()

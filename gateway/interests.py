@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import anyio.abc
 
 from gateway import jsonrpc, protocol
 from gateway.catalog import Catalog
-from gateway.endpoint.sessions import Session, Sessions
+from gateway.endpoint.sessions import Session
 from gateway.errors import GatewayError, UpstreamUnavailable
 from gateway.protocol import Era
 from gateway.upstream.supervisor import State, Upstream
@@ -38,10 +38,11 @@ class Board(Protocol):
 class Interests:
     """Adds up what all clients want, and tells each server once.
 
+    :param sessions: of every client, whichever endpoint it uses.
     :param tasks: the task group its background work runs in.
     """
 
-    def __init__(self, board: Board, sessions: Sessions, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, board: Board, sessions: Iterable[Session], tasks: anyio.abc.TaskGroup) -> None:
         self._board = board
         self._sessions = sessions
         self._tasks = tasks

@@ -14,7 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc
-from gateway.catalog import CatalogBuilder, NameBook, changed
+from gateway.catalog import Catalog, CatalogBuilder, NameBook, changed
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import capabilities, joined_instructions
 from gateway.errors import UpstreamError
@@ -101,6 +101,10 @@ class Listings:
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""
         return self._catalogs.get(name)
+
+    def all(self) -> Mapping[str, ServerCatalog]:
+        """The last known catalog of every server."""
+        return self._catalogs
 
     def expect(self, name: str) -> None:
         """A server is being started; where it was never listed, first lists wait for it."""
@@ -249,19 +253,22 @@ class Listings:
 
     def cached_lists(self) -> bytes:
         """The disk cache of a stdio face: the handshake and the first page of every list."""
-        return jsonrpc.encode(
-            {
-                "etag": self.catalog.etag,
-                "initialize": {
-                    "capabilities": capabilities(Era.HANDSHAKE),
-                    "serverInfo": client_info(),
-                    "instructions": self.instructions or None,
-                },
-                "results": {
-                    method: msgspec.Raw(self.catalog.page(kind)) for kind, (method, _, _) in LISTS.items()
-                },
-            }
-        )
+        return cached_lists(self.catalog, self.instructions)
+
+
+def cached_lists(catalog: Catalog, instructions: str) -> bytes:
+    """The disk cache of a stdio face over a catalog: the handshake and the first page of every list."""
+    return jsonrpc.encode(
+        {
+            "etag": catalog.etag,
+            "initialize": {
+                "capabilities": capabilities(Era.HANDSHAKE),
+                "serverInfo": client_info(),
+                "instructions": instructions or None,
+            },
+            "results": {method: msgspec.Raw(catalog.page(kind)) for kind, (method, _, _) in LISTS.items()},
+        }
+    )
 
 
 def _same(old: ServerCatalog, new: ServerCatalog) -> bool:

@@ -85,6 +85,15 @@ class StateDir:
         """The last lists, for a stdio client that asks before the gateway is up."""
         return self.root / "cache" / "lists.json"
 
+    def toolset_cache(self, name: str) -> Path:
+        """The same for the clients of one toolset."""
+        return self.cache.with_name(f"toolset-{name}.json")
+
+    @property
+    def search(self) -> Path:
+        """What search derives: the exported model and index generations. It can be removed at any time."""
+        return self.root / "cache" / "search"
+
     @property
     def control_socket(self) -> Path:
         """HTTP, the admin API; 0600."""

@@ -28,8 +28,9 @@ from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
 from gateway.config.watch import changes
 from gateway.endpoint.http import HttpEndpoint
-from gateway.endpoint.relay import MAX_LINE, StreamClient, read_hello
-from gateway.errors import ConfigError, GatewayError, RpcError, StateError
+from gateway.endpoint.relay import MAX_LINE, StreamClient
+from gateway.errors import ConfigError, GatewayError, StateError
+from gateway.front import Front, Relays
 from gateway.paths import StateDir
 from gateway.planning.runs import default_where
 from gateway.policy.guard import LOOPBACK, Guard
@@ -239,6 +240,8 @@ async def _run(
             trust_config=configuration.named,
             log_dir=state.logs,
             journal=default_where(state.root),
+            search_dir=state.search,
+            toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)
@@ -246,7 +249,8 @@ async def _run(
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)
         )
-        servers = [HttpServer.of(Guard(Front(endpoint), token, hosts, settings.allowed_origins))]
+        front = Front(endpoint, gateway.toolsets)
+        servers = [HttpServer.of(Guard(front, token, hosts, settings.allowed_origins))]
         sockets = [sock]
         if hasattr(socket, "AF_UNIX"):
             control = ControlApi(
@@ -257,7 +261,7 @@ async def _run(
                 relays=lambda: len(relays),
                 stop=stop.set,
             )
-            servers.append(HttpServer.of(control.app(endpoint)))
+            servers.append(HttpServer.of(control.app(front)))
             sockets.append(listen_unix(state.control_socket))
         await gateway.start(specs, None if specs else starter())
         for server, listener in zip(servers, sockets, strict=True):
@@ -320,75 +324,6 @@ async def _end_when_idle(seconds: float, stop: asyncio.Event, relays: Relays, en
             stop.set()
 
 
-class Front:
-    """The outermost application: liveness, the endpoint, nothing else."""
-
-    def __init__(self, endpoint: HttpEndpoint) -> None:
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Route one request by its path."""
-        path = scope["path"]
-        if path in ("/mcp", "/mcp/"):
-            await self._endpoint(scope, receive, send)
-            return
-        status, body = (200, b'{"status":"alive"}') if path == "/healthz" else (404, b'{"error":"not found"}')
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-
-class Relays:
-    """The clients that came through ``toolyard stdio``."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    @contextlib.asynccontextmanager
-    async def listening(self, state: StateDir) -> AsyncIterator[None]:
-        """Accept relays on the relay socket, where the platform has such sockets."""
-        if not hasattr(socket, "AF_UNIX"):
-            yield
-            return
-        from gateway.httpd import listen_unix
-
-        server = await asyncio.start_unix_server(
-            self._serve, sock=listen_unix(state.relay_socket), limit=MAX_LINE
-        )
-        try:
-            yield
-        finally:
-            server.close()
-            await self.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            hello = await read_hello(reader)
-            served = hello.get("served")
-            client = StreamClient(self._gateway.dispatcher, self._gateway.notices, reader, writer)
-            await client.serve(stale_lists=served is not None and served != self._gateway.catalog.etag)
-        except (RpcError, ConnectionError) as error:
-            log.debug("a relay was turned away: %s", error)
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def close(self) -> None:
-        """End every relay's connection."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
 def announce(options: ServeOptions, state: StateDir, url: str, token: str | None, gateway: Gateway) -> None:
     """Tell a person where the gateway is and how to point a client at it; the token on a terminal only."""
     if options.detached:
@@ -435,8 +370,12 @@ async def _standalone(options: ServeOptions) -> None:
         async with anyio.create_task_group() as tasks, _signals(stop):
             gateway = Gateway(settings, store, tasks, trust_config=configuration.named)
             await gateway.start(specs, None if specs else starter())
+            dispatcher, notices = gateway.dispatcher, gateway.notices
+            if options.toolset is not None:
+                view = await gateway.toolsets.view(options.toolset)
+                dispatcher, notices = view.dispatcher, view.notices
             reader, writer = await _standard_streams()
-            client = StreamClient(gateway.dispatcher, gateway.notices, reader, writer)
+            client = StreamClient(dispatcher, notices, reader, writer)
             serving = asyncio.create_task(client.serve())
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

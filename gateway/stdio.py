@@ -28,12 +28,15 @@ catalog, so that an assistant never waits for a server to start.
   --names POLICY      prefix, on-collision or priority
   --log-level LEVEL
   --state-dir DIR     which gateway: one per state directory
+  --toolset NAME      the tools of this toolset alone
   --standalone        a gateway within this process alone, sharing nothing
   --help              show this
 """
 
-_VALUED: Final = {"config", "host", "port", "token", "names", "log-level", "state-dir"}
+_VALUED: Final = {"config", "host", "port", "token", "names", "log-level", "state-dir", "toolset"}
 _PATHS: Final = {"config", "state-dir"}
+_TOOLSET: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+"""Characters of a toolset's name: it is part of a file's."""
 _USAGE: Final = 2
 
 
@@ -71,6 +74,8 @@ class Flags:
                 values[name] = os.path.abspath(os.path.expanduser(given)) if name in _PATHS else given
             else:
                 raise UsageError(f"No such flag: {argument}.")
+        if "toolset" in values and not _TOOLSET.issuperset(values["toolset"]):
+            raise UsageError(f"{values['toolset']!r} is no name of a toolset.")
         if "port" in values and not values["port"].isdecimal():
             raise UsageError(f"--port must be a number, not {values['port']!r}.")
         return cls(values, switches["no-auth"], switches["standalone"], switches["help"])
@@ -79,7 +84,7 @@ class Flags:
         """The flags of ``toolyard serve`` that mean the same, without the state directory."""
         flags = ["--no-auth"] if self.no_auth else []
         for name, value in self.values.items():
-            if name != "state-dir":
+            if name not in ("state-dir", "toolset"):
                 flags += [f"--{name}", value]
         return flags
 
@@ -111,7 +116,7 @@ def _relay(flags: Flags) -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     state = StateDir.at(flags.values.get("state-dir"))
-    Face(state, Starter(state, flags.for_serve())).run()
+    Face(state, Starter(state, flags.for_serve()), toolset=flags.values.get("toolset")).run()
     return 0
 
 
@@ -132,5 +137,6 @@ def _standalone(flags: Flags) -> int:
             names=values.get("names"),
             state_dir=Path(values["state-dir"]) if "state-dir" in values else None,
             log_level=values.get("log-level"),
+            toolset=values.get("toolset"),
         )
     )

@@ -96,3 +96,9 @@ class BadFilter(RegistryError):
     """A search was asked with limits or filters that cannot be."""
 
     kind = "bad_filter"
+
+
+class BadToolset(RegistryError):
+    """A toolset was written in a way that cannot be used."""
+
+    kind = "bad_toolset"

@@ -23,10 +23,10 @@ from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
 from gateway.admin.runs import RunRoutes
+from gateway.admin.toolsets import ToolsetRoutes
 from gateway.app import Gateway
 from gateway.catalog import ValidatorCache
 from gateway.config.servers import from_command, from_url
-from gateway.endpoint.http import HttpEndpoint
 from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
@@ -70,11 +70,11 @@ class ControlApi:
         self._relays, self._stop = relays, stop
         self._validators = ValidatorCache(256)
 
-    def app(self, endpoint: HttpEndpoint) -> Starlette:
-        """The ASGI application; the MCP endpoint is served on the socket too, at ``/mcp``."""
+    def app(self, front: Callable[[Any, Any, Any], Awaitable[None]]) -> Starlette:
+        """The ASGI application; the MCP endpoints are served on the socket too, at ``/mcp``."""
 
         async def mcp(scope: Any, receive: Any, send: Any) -> None:
-            await endpoint(scope, receive, send)
+            await front(scope, receive, send)
 
         routes = [
             Route("/status", _guarded(self.status)),
@@ -90,6 +90,7 @@ class ControlApi:
             Route("/call", _guarded(self.call), methods=["POST"]),
             Route("/stop", _guarded(self.stop), methods=["POST"]),
             *RunRoutes(self._gateway.runs).routes(_guarded),
+            *ToolsetRoutes(self._gateway).routes(_guarded),
         ]
         starlette = Starlette(routes=routes)
         starlette.mount("/mcp", mcp)
@@ -107,12 +108,14 @@ class ControlApi:
                     "started_at": gateway.started_at,
                     "uptime_s": round(time.time() - gateway.started_at, 1),
                     "names": gateway.settings.names,
-                    "sessions": len(gateway.sessions),
+                    "sessions": len(gateway.sessions) + sum(1 for _ in gateway.toolsets.sessions()),
                     "relays": self._relays(),
                     "auth": self._auth,
                     "state_dir": str(self._state_dir),
                     "config": {"file": gateway.config_file, "error": gateway.config_error},
                 },
+                "approvals": gateway.toolsets.approvals.rows(),
+                "toolsets": sorted(gateway.toolsets.all()),
                 "servers": [self._row(upstream) for upstream in self._ordered()],
                 "conflicts": [
                     {"kind": c.kind, "key": c.key, "owner": c.owner, "shadowed": list(c.shadowed)}

@@ -59,6 +59,11 @@ The tools
   call       call one
   run        run a plan of many calls; --dry-run says what it would do
   runs       list|show|resume|cancel|approve|deny: the runs of plans
+  search     find those that can do something
+  approve-call
+             allow a call that a client's model wants to make, or deny it
+  registry toolset
+             named selections of them, each an endpoint of its own
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -130,12 +135,12 @@ def print_version() -> None:
 
 def _add_verbs() -> None:
     from gateway.cli import connect, doctor, importing, logs, run, servers, status, switching, tools
+    from gateway.cli import approving, runs, searching  # isort: skip
 
     for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
         module.add_to(app)
-    from gateway.cli import runs
-
-    runs.add_to(app)
+    for module in (searching, approving, runs):
+        module.add_to(app)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -144,6 +149,10 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in parts.VERBS:
             return parts.run(arguments)
         _add_verbs()
+        if arguments and arguments[0] == "registry":
+            from gateway.cli import toolsets  # its verbs import more than the others
+
+            toolsets.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")
         finally:

@@ -50,6 +50,14 @@ def tools(state: Path | None, name: str | None = None) -> list[dict[str, Any]]:
     return [tool for tool in known.tools() if name in (None, tool["server"])]
 
 
+def project(state: Path | None, toolset: Any) -> Any:
+    """A `registry.toolsets.Toolset` over the last known catalog: a `gateway.toolsets.project.Projection`."""
+    from gateway.toolsets import project as projecting
+
+    known = _Known.read(state)
+    return projecting.project(toolset, known.merged(), projecting.server_tags(known.servers))
+
+
 @contextmanager
 def writing(state: Path | None) -> Iterator[Any]:
     """The store, open for writing, with the lock a gateway would hold. Raises Locked.

@@ -53,6 +53,7 @@ def status(
         _gateway(seen)
     servers_table(seen["servers"])
     _conflicts(seen["conflicts"])
+    _waiting(seen.get("approvals", []))
     _problems(seen.get("problems") or [])
 
 
@@ -125,6 +126,13 @@ def servers_table(rows: list[dict[str, Any]]) -> None:
             render.out()
             render.out(f"{row['name']}:")
             render.paragraph(text, "  ")
+
+
+def _waiting(approvals: list[dict[str, Any]]) -> None:
+    if approvals:
+        calls = "One call waits" if len(approvals) == 1 else f"{len(approvals)} calls wait"
+        render.out()
+        render.out(f"{calls} for your approval; `toolyard approve-call` shows them.")
 
 
 def _conflicts(conflicts: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ class ServeOptions:
         `toolyard stdio` started it.
     :param detached: runs in the background, with no terminal.
     :param log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    :param toolset: the one that a standalone gateway serves on stdin and stdout.
     """
 
     config: Path | None = None
@@ -30,3 +31,4 @@ class ServeOptions:
     idle_exit: float | None = None
     detached: bool = False
     log_level: str | None = None
+    toolset: str | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, Self
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +15,10 @@ from msgspec import Meta
 from gateway.config.options import ServeOptions
 from gateway.errors import ConfigError
 from gateway.paths import config_dir
+from registry.errors import BadToolset
+
+if TYPE_CHECKING:
+    from registry.toolsets import Toolset
 
 Names = Literal["prefix", "on-collision", "priority"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -34,8 +39,21 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     log_level: LogLevel = "info"
 
 
+class SearchSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The table `[search]`: how tools are found.
+
+    :param model: a sentence-transformers model's name or folder; empty for search by words alone.
+    :param feedback: whether requests that led to a call are kept, redacted, for search to learn from.
+    """
+
+    model: str = "all-MiniLM-L6-v2"
+    feedback: bool = True
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     gateway: _Gateway = _Gateway()
+    search: SearchSettings = SearchSettings()
+    toolsets: dict[str, dict[str, Any]] = {}
 
 
 _FLAGS: Final = ("host", "port", "names", "log_level")
@@ -54,6 +72,8 @@ class Settings:
     :param page_size: items on one page of a list.
     :param first_list_grace: seconds that a first list waits for servers never seen before.
     :param file: the config.toml that was read, or None where there is none.
+    :param search: how tools are found.
+    :param toolsets: the tables `[toolsets.NAME]`, by name.
     """
 
     host: str
@@ -67,6 +87,8 @@ class Settings:
     first_list_grace: float
     log_level: LogLevel
     file: Path | None = None
+    search: SearchSettings = field(default_factory=SearchSettings)
+    toolsets: Mapping[str, Toolset] = field(default_factory=dict)
 
     @classmethod
     def load(cls, options: ServeOptions, path: Path | None = None) -> Self:
@@ -76,7 +98,8 @@ class Settings:
         """
         path = path or config_dir() / "config.toml"
         text = _read(path)
-        merged = msgspec.structs.asdict(_Gateway() if text is None else _parse(path, text))
+        parsed = _File() if text is None else _parse(path, text)
+        merged = msgspec.structs.asdict(parsed.gateway)
         flags = {name: getattr(options, name) for name in _FLAGS}
         merged.update({name: value for name, value in flags.items() if value is not None})
         try:
@@ -92,7 +115,8 @@ class Settings:
             ) from None
         for name in ("allowed_hosts", "allowed_origins"):
             checked[name] = tuple(checked[name])
-        return cls(**checked, file=None if text is None else path)
+        toolsets = _toolsets(path, text or "", parsed.toolsets)
+        return cls(**checked, file=None if text is None else path, search=parsed.search, toolsets=toolsets)
 
 
 def _read(path: Path) -> str | None:
@@ -109,7 +133,23 @@ def _read(path: Path) -> str | None:
         ) from error
 
 
-def _parse(path: Path, text: str) -> _Gateway:
+def _toolsets(path: Path, text: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Toolset]:
+    made: dict[str, Toolset] = {}
+    if not tables:
+        return made
+    from registry.toolsets import read as read_toolset  # brings SQLAlchemy, which few commands need
+
+    for name, fields in tables.items():
+        try:
+            made[name] = read_toolset(name, fields)
+        except BadToolset as error:
+            head = re.search(rf"^\s*\[toolsets\.[\"']?{re.escape(name)}[\"']?[\].]", text, re.MULTILINE)
+            line = text.count("\n", 0, head.end()) + 1 if head else 1
+            _fail(path, line, error.message.rstrip("."), (error.hint or "a toolset").rstrip("."))
+    return made
+
+
+def _parse(path: Path, text: str) -> _File:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -118,16 +158,16 @@ def _parse(path: Path, text: str) -> _Gateway:
         column = int(at[2]) if at and at[2] else None
         _fail(path, line, str(error)[: at.start()] if at else str(error), "TOML (https://toml.io)", column)
     try:
-        return msgspec.convert(data, _File).gateway
+        return msgspec.convert(data, _File)
     except msgspec.ValidationError as error:
         line, first = _locate(text, error)
         fault, keys = _split(first)
         unknown = re.search(r"unknown field `(.*)`$", fault)
         if unknown:
-            known = _Gateway if keys else _File
+            known = {"gateway": _Gateway, "search": SearchSettings}[keys[0]] if keys else _File
             fault = f"unknown key {'.'.join([*keys, unknown[1]])}"
             _fail(path, line, fault, "one of " + ", ".join(known.__struct_fields__))
-        _fail(path, line, f"{'.'.join(keys)}: {fault}", _EXPECTED[keys[-1]])
+        _fail(path, line, f"{'.'.join(keys)}: {fault}", _EXPECTED.get(keys[-1], _EXPECTED[keys[0]]))
 
 
 def _locate(text: str, error: msgspec.ValidationError) -> tuple[int, msgspec.ValidationError]:
@@ -150,13 +190,17 @@ def _locate(text: str, error: msgspec.ValidationError) -> tuple[int, msgspec.Val
 
 def _split(error: msgspec.ValidationError) -> tuple[str, list[str]]:
     """msgspec's sentence, and the keys of the path `$.a.b[0]` it ends with."""
-    fault, _, where = str(error).partition(" - at `")
+    fault, _, where = str(error).replace("[...]", "").partition(" - at `")
     keys = [re.sub(r"\[.*\]$", "", key) for key in where.removesuffix("`").split(".")[1:]]
     return fault[:1].lower() + fault[1:], keys
 
 
 _EXPECTED: Final = {
     "gateway": "a table, written [gateway]",
+    "search": "a table, written [search]",
+    "toolsets": "tables, each written [toolsets.NAME]",
+    "model": 'a model as "all-MiniLM-L6-v2", or "" for search by words alone',
+    "feedback": "true or false",
     "host": 'an address to listen on, as "127.0.0.1"',
     "port": "a port from 0 to 65535",
     "names": 'one of "prefix", "on-collision", "priority"',

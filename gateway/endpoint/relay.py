@@ -277,3 +277,20 @@ async def read_hello(reader: asyncio.StreamReader) -> dict[str, object]:
     if not isinstance(hello, dict) or hello.get("toolyard") != 1:
         raise RpcError(protocol.INVALID_REQUEST, "This socket is for toolyard stdio of this version.")
     return hello
+
+
+async def refuse_all(reader: asyncio.StreamReader, writer: Writer, error: GatewayError) -> None:
+    """Answer every request of a client with one error, until it leaves: it asked for what is not there."""
+    while True:
+        try:
+            message = jsonrpc.parse(await reader.readuntil(b"\n"))
+            parts = message if isinstance(message, list) else [message]
+            idents = [jsonrpc.request_id(part) for part in parts if "method" in part]
+        except RpcError:
+            idents = [None]
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return
+        for ident in idents:
+            if ident is not None:
+                writer.write(_line(jsonrpc.error(ident, error.to_error())))
+        await writer.drain()

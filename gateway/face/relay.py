@@ -48,10 +48,20 @@ class Face:
     """Relays between one client and the gateway of a state directory.
 
     :param descriptors: where the client's messages come from, and where ours go.
+    :param toolset: whose tools the client is shown; None for all.
     """
 
-    def __init__(self, state: StateDir, starter: Starter, descriptors: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        state: StateDir,
+        starter: Starter,
+        descriptors: tuple[int, int] = (0, 1),
+        *,
+        toolset: str | None = None,
+    ) -> None:
         self._state = state
+        self._toolset = toolset
+        self._cache_file = state.cache if toolset is None else state.toolset_cache(toolset)
         self._starter = starter
         self._input, output = descriptors
         self._out = wire.Output(output)
@@ -75,7 +85,7 @@ class Face:
         except GatewayUnreachable as problem:
             say(str(problem))
         if first is None:
-            self._cache = ListCache.load(self._state.cache)
+            self._cache = ListCache.load(self._cache_file)
         else:
             self._phase = _JOINING
         threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
@@ -260,7 +270,8 @@ class Face:
         """Greet the gateway, and bring it to where the last one was. False where it does not answer."""
         with self._changed:
             self._phase = _JOINING
-            hello = json.dumps({"toolyard": 1, "served": self._served, "pid": os.getpid()})
+            chosen = {} if self._toolset is None else {"toolset": self._toolset}
+            hello = json.dumps({"toolyard": 1, "served": self._served, "pid": os.getpid(), **chosen})
             initialize = self._session.initialize_again()
             rest = self._session.rest_again() if initialize else b""
         link.settimeout(_HANDSHAKE_SECONDS)
@@ -314,7 +325,7 @@ class Face:
 
     def _lose(self) -> None:
         """The link is gone: answer for it what it still owed, and fall back on the cache."""
-        cache = ListCache.load(self._state.cache)
+        cache = ListCache.load(self._cache_file)
         with self._changed:
             self._link, self._phase = None, _OFFLINE
             owed, self._in_flight = self._in_flight, {}

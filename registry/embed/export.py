@@ -145,6 +145,9 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    from registry.orphans import end_with_parent
+
+    end_with_parent()
     warnings.simplefilter("ignore")
     if len(sys.argv) != 3:
         raise SystemExit("usage: python -m registry.embed.export SOURCE FOLDER")

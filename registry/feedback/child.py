@@ -99,4 +99,7 @@ def main(path: str, cache: str, model: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
+    from registry.orphans import end_with_parent
+
+    end_with_parent()
     main(*sys.argv[1:5])

@@ -50,7 +50,7 @@ class Scope:
         :param approved: a further rule, such as "its pinned version is this one".
         :raises BadFilter: a pattern is too long.
         """
-        wanted, unwanted = _compile(include), _compile(exclude)
+        wanted, unwanted = matcher(include), matcher(exclude)
         only = None if servers is None else frozenset(servers)
 
         def rule(ref: ToolRef) -> bool:
@@ -89,8 +89,11 @@ def everything() -> Scope:
     return Scope(lambda ref: True)
 
 
-def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
-    """One expression for all patterns, None for none. A pattern without ``/`` is a server's or a tool's name."""
+def matcher(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    """One expression over ``server/name`` for all patterns, None for none.
+
+    A pattern without ``/`` is a server's or a tool's name. Raises BadFilter for one that is too long.
+    """
     parts = []
     for pattern in patterns:
         if len(pattern) > MAX_PATTERN:

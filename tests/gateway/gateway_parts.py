@@ -309,7 +309,10 @@ async def running_gateway(
             gateway = Gateway(chosen, store, tasks, cache_writer=caches.append, trust_config=trust)
             endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, chosen.max_body)
             guard = Guard(
-                Front(endpoint), token, (*chosen.allowed_hosts, chosen.host), chosen.allowed_origins
+                Front(endpoint, gateway.toolsets),
+                token,
+                (*chosen.allowed_hosts, chosen.host),
+                chosen.allowed_origins,
             )
             server = HttpServer.of(guard)
             await gateway.start(specs)

@@ -135,3 +135,45 @@ def test_a_flag_that_cannot_be_used_is_named(file: Path, options: ServeOptions, 
         Settings.load(options, file)
     assert message in caught.value.message
     assert caught.value.hint is not None
+
+
+def test_search_and_toolsets_are_tables_of_the_file(file: Path) -> None:
+    settings = load(
+        file,
+        """
+        [search]
+        model = ""
+        feedback = false
+        [toolsets.reviews]
+        include = ["github/*"]
+        expose = "search"
+        [toolsets.reviews.rename]
+        "github/list_issues" = "issues"
+        [toolsets.all]
+        """,
+    )
+    assert (settings.search.model, settings.search.feedback) == ("", False)
+    assert settings.toolsets["reviews"].fields() == {
+        "include": ["github/*"],
+        "expose": "search",
+        "rename": {"github/list_issues": "issues"},
+    }
+    assert settings.toolsets["all"].include == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("[search]\nmodel = 5", 2, "search.model"),
+        ("[search]\nmodels = 5", 2, "unknown key search.models"),
+        ("[toolsets]\nx = 5", 2, "toolsets"),
+        ("[gateway]\nport = 1\n[toolsets.x]\nincludes = []", 3, "unknown field `includes`"),
+        ("\n[toolsets.BAD]\n", 2, "no name for a toolset"),
+        ("[toolsets.x]\nexpose = 'some'", 1, "expose"),
+    ],
+)
+def test_a_fault_in_them_names_its_line(file: Path, text: str, line: int, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file, text)
+    assert f"config.toml:{line}" in caught.value.message
+    assert said in caught.value.message

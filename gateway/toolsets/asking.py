@@ -1,0 +1,165 @@
+"""Asking a person, through their client, whether a call may be made: live, or between two requests.
+
+Handshake era: ``elicitation/create`` on the stream of the call (2025-11-25, Elicitation). Stateless era:
+an ``input_required`` result, and the call again with the answer (2026-07-28, Multi Round-Trip Requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.bridge.features import features_of
+from gateway.bridge.seal import Sealer
+from gateway.endpoint.caller import Caller
+from gateway.errors import RpcError
+from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.consent import LIFETIME, Call, question
+from gateway.upstream.call import CallCancelled, CallSite
+
+FEATURE: Final = "elicitation.form"
+_KEY: Final = "consent"
+_USED: Final = 10_000
+"""Handles that are remembered as used; none is good for longer than an hour anyway."""
+ONWARD_LIFETIME: Final = 3600.0
+"""Seconds in which a client may answer what the tool's server asks, once the call itself was allowed."""
+_ASKED, _ONWARD = "ask", "on"
+
+
+class Answer(NamedTuple):
+    """What came of asking: whether the person agrees, or why there is no answer."""
+
+    allowed: bool
+    said: str
+
+
+class Returned(NamedTuple):
+    """What a client's ``requestState`` stood for: an answer of the person, or a server's own state, maybe empty."""
+
+    answer: Answer | None = None
+    state: str = ""
+
+
+class _Site(CallSite):
+    """Ends the wait for a person when the call is given up."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Shallow]) -> None:
+        super().__init__()
+        self.future = future
+
+    def cancel(self, reason: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(CallCancelled(reason))
+
+
+def _elicitation(call: Call) -> dict[str, Any]:
+    return {
+        "method": "elicitation/create",
+        "params": {
+            "mode": "form",
+            "message": question(call.entry, call.arguments),
+            "requestedSchema": {"type": "object", "properties": {}},
+        },
+    }
+
+
+async def ask_live(caller: Caller, call: Call) -> Answer | None:
+    """Ask on the stream of the call. None where this client cannot be asked.
+
+    Raises CallCancelled where the call is given up meanwhile.
+    """
+    future: asyncio.Future[Shallow] = asyncio.get_running_loop().create_future()
+
+    def respond(answer: Shallow) -> None:
+        if not future.done():
+            future.set_result(answer)
+
+    message = jsonrpc.shallow(jsonrpc.encode({"jsonrpc": "2.0", **_elicitation(call)}))
+    withdraw = caller.ask(message, respond)
+    if withdraw is None:
+        return None
+    caller.forward_cancel(_Site(future))
+    try:
+        async with asyncio.timeout(LIFETIME):
+            answer = await future
+    except TimeoutError:
+        withdraw()
+        return Answer(False, f"nobody answered within {LIFETIME / 60:.0f} minutes")
+    except BaseException:
+        withdraw()
+        raise
+    return _answer(answer.get("result"))
+
+
+def _answer(result: Raw | None) -> Answer:
+    try:
+        fields = jsonrpc.object_of(result) or {}
+    except (msgspec.MsgspecError, RecursionError):
+        fields = {}
+    action = jsonrpc.text(fields.get("action"))
+    if action == "accept":
+        return Answer(True, "")
+    return Answer(False, "the user declined it" if action == "decline" else "the user was not asked or left")
+
+
+class Rounds:
+    """The handles of calls that go back to a stateless client for an answer.
+
+    A handle is sealed to one call, arguments included: an answer to one question is worth nothing for
+    another, and it is taken once. A server's own state passes inside ours, bound in the same way.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._sealer = Sealer("consent", key)
+        self._used: OrderedDict[str, None] = OrderedDict()
+
+    def can_ask(self, params: Shallow) -> bool:
+        """Whether the client of a stateless request declares that it can ask a person."""
+        meta = jsonrpc.object_of(params.get("_meta")) or {}
+        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+        return declared is not None and FEATURE in features_of(jsonrpc.value(declared))
+
+    def ask(self, call: Call) -> bytes:
+        """The result (JSON) that has the client ask."""
+        return jsonrpc.encode(
+            {
+                "resultType": "input_required",
+                "inputRequests": {_KEY: _elicitation(call)},
+                "requestState": self._seal(call, _ASKED),
+            }
+        )
+
+    def wrap(self, call: Call, fields: Shallow) -> bytes:
+        """A server's ``input_required`` result (JSON), its state inside a handle of ours."""
+        state = jsonrpc.text(fields.get("requestState"))
+        return jsonrpc.encode(
+            {**fields, "requestState": self._seal(call, _ONWARD, state or "", ONWARD_LIFETIME)}
+        )
+
+    def _seal(self, call: Call, kind: str, state: str = "", lifetime: float = LIFETIME) -> str:
+        return self._sealer.seal(call.key, f"{kind}:{secrets.token_urlsafe(9)}:{state}", lifetime)
+
+    def open(self, call: Call, params: Shallow) -> Returned:
+        """What a retry brings. Raises RpcError for a handle that is not for this call, or was used."""
+        payload = self._sealer.open(call.key, jsonrpc.text(params["requestState"]) or "")
+        kind, number, state = payload.split(":", 2) if payload is not None else ("", "", "")
+        if payload is None or number in self._used:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "requestState is not one this gateway gave for this call, was used, or has expired.",
+                "Send the request again without it.",
+            )
+        self._used[number] = None
+        if len(self._used) > _USED:
+            self._used.popitem(last=False)
+        if kind == _ONWARD:
+            return Returned(state=state)
+        responses = jsonrpc.object_of(params.get("inputResponses")) or {}
+        return Returned(answer=_answer(responses.get(_KEY)))

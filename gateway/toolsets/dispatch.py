@@ -1,0 +1,245 @@
+"""The methods of a toolset's endpoint: those of the plain one over its own catalog, and two tools more."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway import jsonrpc, protocol
+from gateway.bridge.rounds import input_required
+from gateway.catalog import Entry, ValidatorCache
+from gateway.endpoint.caller import Caller
+from gateway.endpoint.dispatch import Dispatcher, Interests, Switchboard
+from gateway.endpoint.sessions import Sessions
+from gateway.errors import RpcError
+from gateway.finder import Finder
+from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.consent import Approvals, Call, says_read_only
+from gateway.protocol import Era
+from gateway.toolsets import finding, meta
+from gateway.toolsets.asking import Answer, Rounds, ask_live
+from gateway.toolsets.finding import Scopes
+from gateway.toolsets.project import Projection
+from gateway.toolsets.trail import Trail
+from gateway.upstream.mirror import param_headers, usable_mirrors
+from registry.errors import RegistryError
+from registry.model import ItemKind
+
+_NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
+Pinned = Callable[[Entry], Awaitable[bool]]
+
+
+class Board(Switchboard, Protocol):
+    """What the dispatcher needs of its view."""
+
+    @property
+    def projection(self) -> Projection:
+        """The toolset over the catalog as it is now."""
+
+    @property
+    def scopes(self) -> Scopes:
+        """The scopes of that projection."""
+
+    async def refresh(self) -> None:
+        """Bring the projection up to date."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What the meta tools of every toolset share.
+
+    :param pinned: whether this version of a tool is the one that was approved.
+    """
+
+    finder: Finder
+    trail: Trail
+    approvals: Approvals
+    validators: ValidatorCache
+    pinned: Pinned
+
+
+class ViewDispatcher(Dispatcher):
+    """Serves the clients of one toolset.
+
+    :param key: its own, so that no session or handle of one endpoint is good at another.
+    """
+
+    def __init__(
+        self, board: Board, sessions: Sessions, interests: Interests, key: bytes, services: Services
+    ) -> None:
+        super().__init__(board, sessions, interests, key)
+        self._view = board
+        self._services = services
+        self._rounds = Rounds(key)
+
+    async def handle(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
+        """Serve a request: the whole response message. Raises GatewayError."""
+        await self._view.refresh()
+        return await super().handle(caller, method, ident, message)
+
+    async def _call_tool(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        if self._view.projection.meta_tools:
+            name = jsonrpc.text(params.get("name"))
+            if name == meta.FIND:
+                return jsonrpc.result(ident, await self._find(caller, params))
+            if name == meta.CALL:
+                return await self._call(caller, ident, params)
+        return await super()._call_tool(caller, ident, params)
+
+    def _unknown(self, kind: ItemKind, name: str) -> RpcError:
+        projection = self._view.projection
+        if kind is ItemKind.TOOL and projection.searching and name in projection.tools:
+            return RpcError(
+                protocol.INVALID_PARAMS,
+                f"{name[:200]} is not listed here, so it is not called directly.",
+                f"Call it through {meta.CALL}.",
+            )
+        return super()._unknown(kind, name)
+
+    # find_tools
+
+    async def _find(self, caller: Caller, params: Shallow) -> bytes:
+        try:
+            request = finding.parse(params.get("arguments"))
+        except (ValueError, msgspec.DecodeError) as error:
+            return meta.result(caller.era, str(error), failed=True)
+        projection, scopes = self._view.projection, self._view.scopes
+        try:
+            scope = scopes.of(request.filters)
+            found = await self._services.finder.find(request.query, request.limit, scope)
+        except RegistryError as error:
+            raise finding.refused(error) from error
+        text, structured = finding.answer(found, projection)
+        self._services.trail.found(
+            caller_of(caller, params), request.query, [hit.ref[:2] for hit in found.hits]
+        )
+        return meta.result(caller.era, text, structured)
+
+    # call_tool
+
+    async def _call(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        """Check the arguments, ask where consent is needed, and go the way of any other call."""
+        try:
+            given = jsonrpc.object_of(params.get("arguments")) or {}
+        except (msgspec.MsgspecError, RecursionError):
+            given = {}
+        name, arguments = jsonrpc.text(given.get("name")), given.get("arguments", _NO_ARGUMENTS)
+        entry = self._view.projection.tools.get(name) if name is not None else None
+        if entry is None:
+            return self._failed(caller, ident, self._no_tool(name))
+        if bytes(arguments)[:1] != b"{":
+            return self._failed(caller, ident, "arguments must be a JSON object.")
+        if problems := await self._problems(entry, bytes(arguments)):
+            text = f"The arguments do not fit {name}: {'; '.join(problems)}"
+            return self._failed(caller, ident, f"{text}\nIts inputSchema: {_schema(entry)}")
+        who = caller_of(caller, params)
+        call = Call(
+            who, client_of(caller, params), self._view.projection.toolset.name, entry, bytes(arguments)
+        )
+        inner = {key: item for key, item in params.items() if key not in ("requestState", "inputResponses")}
+        if "requestState" in params:
+            back = self._rounds.open(call, params)
+            refusal = _refused(back.answer)
+            if back.answer is None:
+                if back.state:
+                    inner["requestState"] = jsonrpc.raw(back.state)
+                if "inputResponses" in params:
+                    inner["inputResponses"] = params["inputResponses"]
+        elif await self._needs_consent(entry):
+            if caller.era is Era.STATELESS and self._rounds.can_ask(params):
+                return jsonrpc.result(ident, self._rounds.ask(call))
+            refusal = _refused(await self._ask(caller, call))
+        else:
+            refusal = None
+        if refusal is not None:
+            return self._failed(caller, ident, refusal)
+        inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
+        headers = param_headers(usable_mirrors(entry.data), inner)
+        answer = await self._forward(caller, ident, entry.server, "tools/call", inner, headers)
+        return self._seen(caller, ident, call, answer)
+
+    def _no_tool(self, name: str | None) -> str:
+        if name is None:
+            return f"{meta.CALL} needs the name of a tool, a string, and its arguments, an object."
+        return f"There is no tool {name[:200]!r} here. Search with {meta.FIND} for the tools there are."
+
+    @staticmethod
+    def _failed(caller: Caller, ident: Raw, text: str) -> bytes:
+        """What a model can mend is a result (2025-11-25, Tools: Error Handling)."""
+        return jsonrpc.result(ident, meta.result(caller.era, text, failed=True))
+
+    async def _problems(self, entry: Entry, arguments: bytes) -> list[str]:
+        schema = jsonrpc.shallow(entry.data).get("inputSchema")
+        if schema is None:
+            return []
+        check = self._services.validators.check
+        return await asyncio.to_thread(check, entry.hash, bytes(schema), arguments)
+
+    async def _needs_consent(self, entry: Entry) -> bool:
+        projection = self._view.projection
+        rule = projection.toolset.consent
+        if rule != "writes":
+            return rule == "always"
+        if entry.exposed in projection.read_only:
+            return False
+        return not (says_read_only(entry) and await self._services.pinned(entry))
+
+    async def _ask(self, caller: Caller, call: Call) -> Answer:
+        """A person's answer, through the client or from the control socket. Raises ConsentRequired."""
+        answer = await ask_live(caller, call) if caller.era is Era.HANDSHAKE else None
+        if answer is not None:
+            return answer
+        decided = self._services.approvals.ask(call)
+        if decided is None:
+            raise self._services.approvals.required(call)
+        return Answer(decided, "it was denied with `toolyard approve-call`")
+
+    def _seen(self, caller: Caller, ident: Raw, call: Call, answer: bytes) -> bytes:
+        """The answer on its way back: a server's own question gets our seal, a success is learned from."""
+        result = jsonrpc.shallow(answer).get("result")
+        if result is None:
+            return answer
+        wanted = input_required(result) if caller.era is Era.STATELESS else None
+        if wanted is not None:
+            return jsonrpc.result(ident, self._rounds.wrap(call, wanted))
+        if not _is_error(result):
+            self._services.trail.succeeded(call.caller, call.entry.server, call.entry.original)
+        return answer
+
+
+def caller_of(caller: Caller, params: Shallow) -> str:
+    """Who calls: the session, or in the stateless era what the client says of itself."""
+    if caller.session is not None:
+        return f"session {caller.session.ident}"
+    return "client " + hashlib.sha256(client_of(caller, params).encode()).hexdigest()
+
+
+def client_of(caller: Caller, params: Shallow) -> str:
+    """What a client calls itself."""
+    if caller.session is not None:
+        return caller.session.client
+    said = (jsonrpc.object_of(params.get("_meta")) or {}).get(protocol.META_CLIENT_INFO)
+    return bytes(said).decode(errors="replace")[:300] if said is not None else ""
+
+
+def _refused(answer: Answer | None) -> str | None:
+    if answer is None or answer.allowed:
+        return None
+    return f"The call was not made: {answer.said}. Do not repeat it unless the user asks for it."
+
+
+def _schema(entry: Entry) -> str:
+    schema = bytes(jsonrpc.shallow(entry.data).get("inputSchema", _NO_ARGUMENTS))
+    return (
+        schema.decode() if len(schema) <= finding.MAX_SCHEMA else f"{len(schema):,} bytes, too large to show"
+    )
+
+
+def _is_error(result: Raw) -> bool:
+    data = bytes(result)
+    if b"isError" not in data:
+        return False
+    return bytes((jsonrpc.object_of(result) or {}).get("isError", msgspec.Raw(b"false"))) == b"true"
