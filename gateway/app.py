@@ -31,6 +31,7 @@ from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
 from gateway.planning.runs import Runs
+from gateway.planning.tools import PlanTools
 from gateway.policy.approval import approval_key
 from gateway.protocol import Era
 from gateway.toolsets.book import Toolsets
@@ -105,8 +106,10 @@ class Gateway:
         )
         self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
         finder = Finder(store, search_dir, settings.search, tasks, self._listings.all)
+        self.runs = Runs(self, store, self.servers, tasks, journal)
+        plans = PlanTools(self.runs) if journal is not None else None
         self.toolsets = Toolsets(
-            self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache
+            self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
         self._tasks = tasks
         self._trust_config = trust_config
@@ -118,7 +121,6 @@ class Gateway:
         self._logs: dict[str, ServerLog] = {}
         self._watched = 0
         self._memory = Memory()
-        self.runs = Runs(self, store, self.servers, tasks, journal)
 
     @property
     def catalog(self) -> Catalog:

@@ -209,4 +209,4 @@ class Run:
 
 def new_run_id(now: float | None = None) -> str:
     """An id that sorts by time and cannot be guessed."""
-    return f"{int((time.time() if now is None else now) * 1000):011x}{secrets.token_hex(5)}"
+    return f"{int((time.time() if now is None else now) * 1000):011x}{secrets.token_hex(8)}"

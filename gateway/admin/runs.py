@@ -15,7 +15,6 @@ from gateway.errors import NotFound, RpcError
 
 if TYPE_CHECKING:
     from gateway.planning.runs import Runs
-    from router.runs import Run, StepState
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -100,24 +99,7 @@ class RunRoutes:
         """One run; with ``wait=SECONDS`` once it has ended or that time is over; with ``values=1`` its results."""
         run = request.path_params["run"]
         await self._runs.wait(run, _number(request, "wait", 0, MAX_WAIT))
-        return _json(await self.view(run, values=request.query_params.get("values") == "1"))
-
-    async def view(self, run: str, *, values: bool = False) -> dict[str, Any]:
-        """One run as JSON. Raises RouterError."""
-        from gateway.planning.view import run_view
-
-        executor = await self._runs.executor()
-
-        def read(records: Any) -> tuple[Run, dict[str, StepState]]:
-            return records.run(run), records.steps(run)
-
-        found, states = await executor.journal.read(read)
-        bodies: dict[str, bytes] = {}
-        for id_, state in states.items() if values else ():
-            body = await executor.result(run, state)
-            if body is not None:
-                bodies[id_] = body
-        return run_view(found, states, bodies)
+        return _json(await self._runs.view(run, values=request.query_params.get("values") == "1"))
 
     async def events(self, request: Request) -> Response:
         """What happened in a run, in order."""
@@ -136,7 +118,7 @@ class RunRoutes:
         """Give a run up."""
         run = request.path_params["run"]
         await self._runs.cancel(run)
-        return _json(await self.view(run))
+        return _json(await self._runs.view(run))
 
     async def decide(self, request: Request) -> Response:
         """A person's word on a step: ``{"verdict": "approve" | "deny" | "happened"}``."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.abc
 import anyio.to_thread
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from router.executor import Executor, Outcome
     from router.plan import Plan
     from router.running import Options, Party
-    from router.runs import Verdict
+    from router.runs import Run, StepState, Verdict
+
+MAX_SHOWN: Final = 64 * 1024
+"""Bytes of a result that is shown with its run; a larger one is named by its handle and size."""
 
 log = logging.getLogger("toolyard.planning")
 
@@ -149,6 +152,29 @@ class Runs:
         executor = await self.executor()
         await executor.cancel(run)
         await self.wait(run, 10.0)
+
+    def give_up(self, run: str) -> None:
+        """Give up a run that is under way here, without waiting for its end."""
+        if self._executor is not None and run in self._ended:
+            self._tasks.start_soon(self._executor.cancel, run, name=f"cancel run {run}")
+
+    async def view(self, run: str, *, values: bool = False) -> dict[str, Any]:
+        """One run as JSON. Raises RouterError."""
+        from gateway.planning.view import run_view
+
+        executor = await self.executor()
+
+        def read(records: Any) -> tuple[Run, dict[str, StepState]]:
+            return records.run(run), records.steps(run)
+
+        found, states = await executor.journal.read(read)
+        bodies: dict[str, bytes] = {}
+        for id_, state in states.items() if values else ():
+            if state.result is not None and state.result.size <= MAX_SHOWN:
+                body = await executor.result(run, state)
+                if body is not None:
+                    bodies[id_] = body
+        return run_view(found, states, bodies)
 
     def _drive(self, run: str, going: Coroutine[Any, Any, Outcome]) -> None:
         self._ended[run] = asyncio.Event()

@@ -59,12 +59,12 @@ class _Site(CallSite):
             self.future.set_exception(CallCancelled(reason))
 
 
-def _elicitation(call: Call) -> dict[str, Any]:
+def _elicitation(message: str) -> dict[str, Any]:
     return {
         "method": "elicitation/create",
         "params": {
             "mode": "form",
-            "message": question(call.entry, call.arguments),
+            "message": message,
             "requestedSchema": {"type": "object", "properties": {}},
         },
     }
@@ -75,17 +75,26 @@ async def ask_live(caller: Caller, call: Call) -> Answer | None:
 
     Raises CallCancelled where the call is given up meanwhile.
     """
+    return await ask_text(caller, question(call.entry, call.arguments), call_waits=True)
+
+
+async def ask_text(caller: Caller, text: str, *, call_waits: bool = False) -> Answer | None:
+    """Ask a person something through their client. None where this client cannot be asked.
+
+    :param call_waits: whether giving the call up ends the wait, with CallCancelled.
+    """
     future: asyncio.Future[Shallow] = asyncio.get_running_loop().create_future()
 
     def respond(answer: Shallow) -> None:
         if not future.done():
             future.set_result(answer)
 
-    message = jsonrpc.shallow(jsonrpc.encode({"jsonrpc": "2.0", **_elicitation(call)}))
+    message = jsonrpc.shallow(jsonrpc.encode({"jsonrpc": "2.0", **_elicitation(text)}))
     withdraw = caller.ask(message, respond)
     if withdraw is None:
         return None
-    caller.forward_cancel(_Site(future))
+    if call_waits:
+        caller.forward_cancel(_Site(future))
     try:
         async with asyncio.timeout(LIFETIME):
             answer = await future
@@ -131,7 +140,7 @@ class Rounds:
         return jsonrpc.encode(
             {
                 "resultType": "input_required",
-                "inputRequests": {_KEY: _elicitation(call)},
+                "inputRequests": {_KEY: _elicitation(question(call.entry, call.arguments))},
                 "requestState": self._seal(call, _ASKED),
             }
         )

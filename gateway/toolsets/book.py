@@ -26,7 +26,7 @@ from gateway.jsonrpc import Shallow
 from gateway.listings import StoreWork
 from gateway.policy.consent import Approvals
 from gateway.toolsets import rows
-from gateway.toolsets.dispatch import Services
+from gateway.toolsets.dispatch import Plans, Services
 from gateway.toolsets.project import Projection, project, server_tags
 from gateway.toolsets.trail import Trail
 from gateway.toolsets.view import View, Wants, Yard
@@ -49,6 +49,7 @@ class Toolsets:
 
     :param stored: does store work in a worker thread.
     :param cache_writer: keeps a toolset's first lists on disk, by its name; blocks.
+    :param plans: serves the tools that run plans; None where none are run.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Toolsets:
         interests: Wants,
         finder: Finder,
         cache_writer: Callable[[str, bytes], None] | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self._yard = yard
         self._store = store
@@ -76,7 +78,7 @@ class Toolsets:
         self.approvals = Approvals()
         self.finder = finder
         self.trail = Trail(self._keep_feedback, kept=settings.search.feedback)
-        self._services = Services(finder, self.trail, self.approvals, ValidatorCache(), self._pinned)
+        self._services = Services(finder, self.trail, self.approvals, ValidatorCache(), self._pinned, plans)
 
     async def load(self) -> None:
         """Take up the toolsets of the store; config.toml wins over one of the same name."""
@@ -146,7 +148,9 @@ class Toolsets:
         """Apply a toolset to the catalog as it is."""
         tags = server_tags(self._yard.servers.values())
         catalog = self._yard.catalog
-        return await anyio.to_thread.run_sync(partial(project, toolset, catalog, tags))
+        return await anyio.to_thread.run_sync(
+            partial(project, toolset, catalog, tags, plans=self._services.plans is not None)
+        )
 
     # changes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -31,6 +31,15 @@ from registry.model import ItemKind
 
 _NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
 Pinned = Callable[[Entry], Awaitable[bool]]
+PLANNING: Final = frozenset({"run", "run_status"})
+"""The tools that run plans (`gateway.planning.tools`)."""
+
+
+class Plans(Protocol):
+    """Serves the tools that run plans."""
+
+    async def call(self, name: str, caller: Caller, arguments: Any, projection: Projection) -> dict[str, Any]:
+        """The structured result. Raises `gateway.planning.tools.Refused`, GatewayError."""
 
 
 class Board(Switchboard, Protocol):
@@ -59,6 +68,7 @@ class Services(msgspec.Struct, frozen=True):
     approvals: Approvals
     validators: ValidatorCache
     pinned: Pinned
+    plans: Plans | None = None
 
 
 class ViewDispatcher(Dispatcher):
@@ -87,7 +97,21 @@ class ViewDispatcher(Dispatcher):
                 return jsonrpc.result(ident, await self._find(caller, params))
             if name == meta.CALL:
                 return await self._call(caller, ident, params)
+            if self._services.plans is not None and name in PLANNING:
+                return await self._plan(caller, ident, name, params)
         return await super()._call_tool(caller, ident, params)
+
+    async def _plan(self, caller: Caller, ident: Raw, name: str, params: Shallow) -> bytes:
+        from gateway.planning.tools import Refused, text_of
+
+        assert self._services.plans is not None
+        try:
+            found = await self._services.plans.call(
+                name, caller, params.get("arguments"), self._view.projection
+            )
+        except Refused as error:
+            return self._failed(caller, ident, str(error))
+        return jsonrpc.result(ident, meta.result(caller.era, text_of(found), found))
 
     def _unknown(self, kind: ItemKind, name: str) -> RpcError:
         projection = self._view.projection

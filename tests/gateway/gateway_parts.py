@@ -294,6 +294,7 @@ async def running_gateway(
     root: Path | None = None,
     token: str | None = TOKEN,
     trust: bool = True,
+    journal: bool = False,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A gateway with its HTTP server on a free port; everything has ended when the block has."""
@@ -306,7 +307,14 @@ async def running_gateway(
         stack.callback(sock.close)
         async with anyio.create_task_group() as tasks:
             caches: list[bytes] = []
-            gateway = Gateway(chosen, store, tasks, cache_writer=caches.append, trust_config=trust)
+            gateway = Gateway(
+                chosen,
+                store,
+                tasks,
+                cache_writer=caches.append,
+                trust_config=trust,
+                journal=root / "runs.db" if journal else None,
+            )
             endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, chosen.max_body)
             guard = Guard(
                 Front(endpoint, gateway.toolsets),
