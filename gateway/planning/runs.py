@@ -188,11 +188,29 @@ class Runs:
                 self._scopes.add(scope)
                 outcome = await going
                 log.info("run %s: %s", run, outcome.status.value)
+                await self._remember(outcome)
         except RouterError as error:
             log.error("run %s stopped: %s", run, error)
         finally:
             self._scopes.discard(scope)
             self._ended.pop(run).set()
+
+    async def _remember(self, outcome: Outcome) -> None:
+        """Keep the shape of a plan of several steps that worked, for the planner to be shown."""
+        from router.memory import PlanMemory, shape_of
+        from router.plan import from_json
+        from router.runs import RunStatus
+
+        plan = from_json(outcome.run.plan)
+        tools = {s.tool: facts.definition for s in plan.steps if (facts := self._lookup(s.tool)) is not None}
+        if (
+            outcome.status is RunStatus.DONE
+            and len(plan.steps) > 1
+            and len(tools) == len({s.tool for s in plan.steps})
+        ):
+            executor = await self.executor()
+            shape = await anyio.to_thread.run_sync(shape_of, plan, tools)
+            await executor.journal.read(lambda records: PlanMemory(records.database).remember(shape))
 
     async def wait(self, run: str, seconds: float) -> bool:
         """Wait until a run has ended or is parked. Returns whether it has, in that time."""
