@@ -67,19 +67,19 @@ async def sequential(plan: Plan) -> float:
     return time.perf_counter() - started
 
 
-async def measured(executor: Executor, plan: Plan) -> float:
-    """Seconds that a run takes, its journal included."""
-    started = time.perf_counter()
+async def measured(executor: Executor, plan: Plan) -> tuple[float, float]:
+    """Seconds that a run takes, and how many of them this process computes; its journal included."""
+    started, busy = time.perf_counter(), time.process_time()
     outcome = await executor.run(plan)
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
     assert outcome.status is RunStatus.DONE, outcome
-    return seconds
+    return seconds, busy
 
 
 async def main(rounds: int, seed: int) -> bool:
     chance = random.Random(seed)
     kept = True
-    print("steps  critical s  wall s  sequential s  speedup  over ms/step")
+    print("steps  critical s  wall s  sequential s  speedup  over ms/step  cpu ms/step")
     with tempfile.TemporaryDirectory() as folder:
         async with Journal(Path(folder) / "runs.db") as journal:
             executor = Executor(journal, sleep, {"sleep": SLEEP}.get, limits=Limits(total=64, per_server=64))
@@ -89,12 +89,12 @@ async def main(rounds: int, seed: int) -> bool:
                 for _ in range(rounds):
                     plan = random_plan(size, chance)
                     path = critical_path(plan, {s.id: s.arguments["seconds"] for s in plan.steps}).seconds
-                    rows.append((path, await measured(executor, plan), await sequential(plan)))
-                path, wall, one = (statistics.mean(column) for column in zip(*rows, strict=True))
-                over = max((w - 1.05 * p) / size for p, w, _ in rows)
+                    rows.append((path, *await measured(executor, plan), await sequential(plan)))
+                path, wall, busy, one = (statistics.mean(column) for column in zip(*rows, strict=True))
+                over = max((w - 1.05 * p) / size for p, w, _, _ in rows)
                 kept = kept and over <= BAR
                 print(
-                    f"{size:5}  {path:10.3f}  {wall:6.3f}  {one:12.3f}  {one / wall:6.1f}x  {over * 1000:12.2f}"
+                    f"{size:5}  {path:10.3f}  {wall:6.3f}  {one:12.3f}  {one / wall:6.1f}x  {over * 1000:12.2f}  {busy * 1000 / size:11.2f}"
                 )
     print(
         "kept: "
