@@ -18,6 +18,7 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.calls import CallLog
 from gateway.catalog import Catalog, NamePolicy
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
@@ -33,7 +34,9 @@ from gateway.memory import Memory
 from gateway.planning.runs import Runs
 from gateway.planning.tools import PlanTools
 from gateway.policy.approval import approval_key
+from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
+from gateway.registering import Registrar
 from gateway.toolsets.book import Toolsets
 from gateway.upstream.base import Connection
 from gateway.upstream.lifeline import Lifeline
@@ -42,6 +45,7 @@ from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
+from registry.sync import SyncReport
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
@@ -94,6 +98,7 @@ class Gateway:
         self._upstreams: dict[str, Upstream] = {}
         self._interests = Interests(self, _AllSessions(self), tasks)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
+        self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
             settings,
             store,
@@ -101,11 +106,14 @@ class Gateway:
             tasks,
             self.servers,
             self._upstreams,
+            self.registrar,
             self._lists_changed,
             cache_writer,
         )
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, store.key("handles"))
-        finder = Finder(store, search_dir, settings.search, tasks, self._listings.all)
+        self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
+        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
+        finder = Finder(store, search_dir, settings.search, tasks)
+        self.registrar.listen(finder.hear)
         self.runs = Runs(self, store, self.servers, tasks, journal)
         plans = PlanTools(self.runs) if journal is not None else None
         self.toolsets = Toolsets(
@@ -184,12 +192,16 @@ class Gateway:
             wanted = [Server(starter, Origin.STARTER)]
         await self._listings.load({server.name for server in wanted})
         await self._stored(partial(self._save_servers, known, wanted))
+        await self.registrar.gone(known.keys() - {server.name for server in wanted})
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
         await self.toolsets.load()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
         self._tasks.start_soon(self.runs.recover, name="recover runs")
+        self._tasks.start_soon(self.calls.run, name="count calls")
+        if self.settings.resync:
+            self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -304,8 +316,11 @@ class Gateway:
             self._retire(spec.name)
         return self._add(server)
 
-    async def remove(self, name: str) -> None:
-        """Forget a server; calls in flight may finish. Raises NotFound."""
+    async def remove(self, name: str, *, pins: bool = False) -> None:
+        """Forget a server; calls in flight may finish. Raises NotFound.
+
+        :param pins: forget what was approved of its tools, too: a person wants it gone.
+        """
         if name not in self.servers:
             raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
         self._retire(name)
@@ -313,6 +328,7 @@ class Gateway:
         self._listings.forget(name)
         self._trusted.pop(name, None)
         await self._stored(partial(self.store.remove_server, name))
+        await (self.registrar.forget(name) if pins else self.registrar.gone([name]))
         await self._listings.rebuild()
 
     def _retire(self, name: str) -> None:
@@ -346,6 +362,34 @@ class Gateway:
         if approval is None:
             return None
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
+
+    def pin_policy(self, name: str) -> PinPolicy:
+        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting."""
+        server = self.servers.get(name)
+        return policy_of(server.spec if server is not None else None, self.settings.pins)
+
+    def cost_of(self, name: str, tool: str) -> float:
+        """What one call of a server's tool costs: ``costPerCall`` of its entry, a number or one for each tool."""
+        server = self.servers.get(name)
+        said = server.spec.extra.get("costPerCall") if server is not None else None
+        said = said.get(tool) if isinstance(said, dict) else said
+        return float(said) if isinstance(said, (int, float)) and 0 <= said < 1e9 else 0.0
+
+    async def resync(self, name: str) -> SyncReport | None:
+        """Connect to a server where it is not, and bring the registry in step with what it lists now.
+
+        Returns what changed, or None where it could not be listed. Raises GatewayError.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
+        catalog = self._listings.known(name)
+        connection = await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
+        return await self._listings.sync(upstream, connection, None, always=True)
+
+    async def reshow(self) -> None:
+        """What is approved has changed: clients are shown what is served from now on."""
+        await self._listings.rebuild()
 
     # what upstreams ask of their owner
 
@@ -400,6 +444,7 @@ class Gateway:
         await self.toolsets.close()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
         await self._lifeline.close()
+        await self.calls.flush()
         for server_log in self._logs.values():
             server_log.flush()
 

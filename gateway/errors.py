@@ -97,6 +97,13 @@ class NotFound(GatewayError):
     kind = "not_found"
 
 
+class ToolWithheld(GatewayError):
+    """A tool that is known, and not served until a person approves its definition."""
+
+    code = protocol.INVALID_PARAMS
+    kind = "tool_withheld"
+
+
 class NotApproved(UpstreamUnavailable):
     """The command of a server was not approved by a person, so it was not started."""
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,7 +20,6 @@ import anyio.abc
 
 from gateway.config.settings import SearchSettings
 from registry.errors import RegistryError, SearchError
-from registry.model import ServerCatalog
 from registry.store import Store
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class Finder:
     """Owns the search service of a gateway. Its methods belong to the event loop.
 
     :param cache: folder for exported models and index generations; None for search by words alone.
-    :param known: the last catalog of each server.
     """
 
     def __init__(
@@ -52,18 +50,16 @@ class Finder:
         cache: Path | None,
         settings: SearchSettings,
         tasks: anyio.abc.TaskGroup,
-        known: Callable[[], Mapping[str, ServerCatalog]],
     ) -> None:
         self._store = store
         self._cache = cache
         self._model = settings.model if cache is not None and settings.model else None
         self._tasks = tasks
-        self._known = known
+        self._loop = asyncio.get_running_loop()
         self._service: SearchService | None = None
         self._loading: asyncio.Task[SearchService] | None = None
         self._turn = asyncio.Lock()
         self._searches = asyncio.Semaphore(AT_ONCE)
-        self._synced: dict[str, tuple[bytes, ...]] = {}
         self._reports: list[SyncReport] = []
         self._wanted = False
         self._preparing = False
@@ -124,33 +120,22 @@ class Finder:
             model=self._model,
             say=lambda line: log.info("%s", line),
         )
-        self._sync(service)
         service.open()
         return service
 
-    def _sync(self, service: SearchService) -> list[SyncReport]:
-        """Make the store's tools those of the catalogs, where they are not yet."""
-        from registry.sync import sync_server
-
-        known = dict(self._known())
-        changed = {n: c.tools for n, c in known.items() if self._synced.get(n) is not c.tools}
-        gone = self._synced.keys() - known.keys()
-        reports = [sync_server(service.records, name, tools) for name, tools in changed.items()]
-        reports += [sync_server(service.records, name, ()) for name in gone]
-        self._synced = {name: catalog.tools for name, catalog in known.items()}
-        return reports
-
     # keeping in step
+
+    def hear(self, report: SyncReport) -> None:
+        """Take over what a sync changed. From any thread; never blocks."""
+        try:
+            self._loop.call_soon_threadsafe(self.apply, report)
+        except RuntimeError:
+            return  # the gateway has ended
 
     def apply(self, report: SyncReport) -> None:
         """Take over what a sync changed. Costs nothing while nobody has searched: the store has it all."""
         if self._wanted and report.changes:
             self._reports.append(report)
-            self._follow()
-
-    def catalogs_changed(self) -> None:
-        """Some server lists other tools than before."""
-        if self._service is not None:
             self._follow()
 
     def _follow(self) -> None:
@@ -171,9 +156,10 @@ class Finder:
         if waiting:
             self._prepare(service)
 
-    def _apply(self, service: SearchService, reports: list[SyncReport]) -> int:
+    @staticmethod
+    def _apply(service: SearchService, reports: list[SyncReport]) -> int:
         waiting = 0
-        for report in [*reports, *self._sync(service)]:
+        for report in reports:
             waiting = service.apply(report)
         return waiting
 

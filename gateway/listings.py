@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import anyio
 import anyio.abc
@@ -19,6 +19,7 @@ from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import capabilities, joined_instructions
 from gateway.errors import UpstreamError
 from gateway.protocol import Era
+from gateway.registering import Registrar, StoreWork
 from gateway.upstream.base import Connection
 from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.peer import client_info
@@ -26,9 +27,9 @@ from gateway.upstream.supervisor import State, Upstream
 from registry.errors import RegistryError
 from registry.model import ItemKind, Server, ServerCatalog
 from registry.store import Store
+from registry.sync import SyncReport
 
 log = logging.getLogger("toolyard")
-T = TypeVar("T")
 
 LIST_TIMEOUT: Final = 30.0
 LIST_AGAIN: Final = 60.0
@@ -38,17 +39,11 @@ RESYNC_PAUSE: Final = (0.1, 5.0)
 at first, and at most where notices never end."""
 
 
-class StoreWork(Protocol):
-    """Does a piece of store work in a worker thread, one at a time."""
-
-    def __call__(self, work: Callable[[], T]) -> Awaitable[T]:
-        """The result of the work; raises what it raises."""
-
-
 class Listings:
     """The last known catalog of each server, and the one that clients are shown.
 
     :param servers: the servers by name, kept up to date by their owner; so are ``upstreams``.
+    :param registrar: takes up the tools, and says which of them are served.
     :param on_changed: told the kinds of lists that look different from now on.
     :param cache_writer: writes the disk cache of the stdio face, in a worker thread.
     """
@@ -61,6 +56,7 @@ class Listings:
         tasks: anyio.abc.TaskGroup,
         servers: Mapping[str, Server],
         upstreams: Mapping[str, Upstream],
+        registrar: Registrar,
         on_changed: Callable[[set[ItemKind]], None],
         cache_writer: Callable[[bytes], None] | None,
     ) -> None:
@@ -70,6 +66,7 @@ class Listings:
         self._tasks = tasks
         self._servers = servers
         self._upstreams = upstreams
+        self._registrar = registrar
         self._on_changed = on_changed
         self._cache_writer = cache_writer
         self._catalogs: dict[str, ServerCatalog] = {}
@@ -89,6 +86,7 @@ class Listings:
         """Take up what the store knows of these servers."""
         known = await self._stored(self._store.catalogs)
         self._catalogs = {name: catalog for name, catalog in known.items() if name in names}
+        await self._registrar.load(self._catalogs.values())
 
     @property
     def instructions(self) -> str:
@@ -184,10 +182,31 @@ class Listings:
         if connection in upstream.connections:
             await self.sync(upstream, connection, None)
 
+    async def keep_in_step(self, every: float) -> None:
+        """Ask every connected server for its lists anew, for ever: not all send notices of changes.
+
+        :param every: seconds between two rounds.
+        """
+        while True:
+            await asyncio.sleep(every)
+            for upstream in list(self._upstreams.values()):
+                if upstream.connections:
+                    await self.sync(upstream, upstream.connections[0], None)
+
     async def sync(
-        self, upstream: Upstream, connection: Connection, kinds: frozenset[ItemKind] | None
-    ) -> None:
-        """Ask a server for its lists, or for those of some kinds, and take over what it says."""
+        self,
+        upstream: Upstream,
+        connection: Connection,
+        kinds: frozenset[ItemKind] | None,
+        *,
+        always: bool = False,
+    ) -> SyncReport | None:
+        """Ask a server for its lists, or for those of some kinds, and take over what it says.
+
+        :param always: compare with the registry although nothing seems to have changed.
+
+        Returns what the registry made of it, or None where there was nothing to take over.
+        """
         old = self._catalogs.get(upstream.name)
         problems: list[str] = []
         try:
@@ -200,35 +219,41 @@ class Listings:
                     self._to_list_again.add(upstream)
                     name = f"list {upstream.name} again"
                     self._tasks.start_soon(self._list_again, upstream, connection, name=name)
-            return
+            return None
         if self._upstreams.get(upstream.name) is not upstream:
-            return  # removed meanwhile
+            return None  # removed meanwhile
         if upstream.state is State.READY:
             upstream.error = None
         for problem in problems:
             log.warning("server '%s': %s", upstream.name, problem)
         known = upstream.problems if kinds is not None else []
         upstream.problems = list(dict.fromkeys([*known, *problems]))
-        if old is not None and _same(old, new):
-            return
-        self._catalogs[upstream.name] = new
+        if old is not None and _same(old, new) and not always:
+            return None
         try:
             await self._stored(partial(self._store.put_catalog, new))
         except RegistryError as error:  # clients are still served; the next start just knows less
             log.error("%s", error)
+        report = await self._registrar.sync(new)
+        if self._upstreams.get(upstream.name) is not upstream:
+            if upstream.name not in self._upstreams:  # removed meanwhile; else another has its place
+                await self._registrar.gone([upstream.name])
+            return None
+        self._catalogs[upstream.name] = new  # only now: what was not decided about is not shown
         await self.rebuild()
+        return report
 
     async def rebuild(self) -> None:
         """Merge the catalogs anew; clients are told where something looks different."""
         async with self._rebuilding:
-            new = self._builder.build(self._servers.values(), self._catalogs)
+            new = self._merged()
             fresh, self._builder.book.fresh = list(self._builder.book.fresh), []
             if fresh:
                 try:
                     refused = await self._stored(partial(self._store.put_names, self._settings.names, fresh))
                     if refused:
                         await self._take_stored_names()
-                        new = self._builder.build(self._servers.values(), self._catalogs)
+                        new = self._merged()
                 except RegistryError as error:
                     log.error("%s", error)
                     self._builder.book.fresh = fresh + list(self._builder.book.fresh)
@@ -237,6 +262,9 @@ class Listings:
             if kinds:
                 self._on_changed(kinds)
             await self._write_cache()
+
+    def _merged(self) -> Catalog:
+        return self._builder.build(self._servers.values(), self._catalogs, self._registrar.book.why)
 
     async def _take_stored_names(self) -> None:
         """Another process named an item first: what the store holds is the truth."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0005")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
@@ -124,6 +124,41 @@ tool_pins = Table(
     Column("hash", String(64), nullable=False),
     Column("approved_at", Double, nullable=False),
     Column("approved_by", Text, nullable=False),
+)
+
+# A tool that a person or the detector withholds, whatever its pin, until a person approves it.
+tool_holds = Table(
+    "tool_holds",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", String(64), nullable=False),  # the version it was about
+    Column("reason", String(16), nullable=False),
+    Column("detail", Text, nullable=False),  # a JSON string, ASCII: it quotes what a server wrote
+    Column("since", Double, nullable=False),
+)
+
+# Calls as they were made, the oldest deleted beyond a number. A row is a group of them: written
+# together, they cost a tenth of what rows of their own would.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON, an array for each call
+)
+
+# The versions of what a server offers as a whole: a row whenever anything of it changed.
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("tools", Integer, nullable=False),
+    Column("server_version", Text, nullable=False),  # a JSON string, ASCII
+    Column("at", Double, nullable=False),
 )
 
 vectors = Table(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -48,6 +48,17 @@ class SyncReport:
         return self.created + self.updated + self.deleted
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a server lists: (definition hash, definition) by tool name.
+
+    :param problems: definitions that cannot be used, each as a sentence.
+    """
+
+    tools: Mapping[str, tuple[str, bytes]]
+    problems: tuple[str, ...] = ()
+
+
 class _Named(msgspec.Struct):
     name: str
 
@@ -65,8 +76,16 @@ def sync_server(
 
     :raises StoreError: the store could not be read or written; nothing was changed.
     """
+    return sync_offer(records, server, read_offer(definitions), now=now)
+
+
+def sync_offer(records: ToolRecords, server: str, offer: Offer, *, now: float | None = None) -> SyncReport:
+    """`sync_server` for definitions that were read already: who needs their hashes too reads them once.
+
+    :raises StoreError: the store could not be read or written; nothing was changed.
+    """
     started = time.perf_counter()
-    offered, problems = _offered(definitions)
+    offered = offer.tools
     known = {ref.name: ref.hash for ref in records.current(server)}
     created: list[Changed] = []
     updated: list[Changed] = []
@@ -91,12 +110,13 @@ def sync_server(
         updated=tuple(updated),
         deleted=tuple(deleted),
         unchanged=len(offered) - len(created) - len(updated),
-        problems=tuple(problems),
+        problems=offer.problems,
         seconds=time.perf_counter() - started,
     )
 
 
-def _offered(definitions: Iterable[bytes]) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
+def read_offer(definitions: Iterable[bytes]) -> Offer:
+    """Read the definitions a server lists. One that cannot be read is left out and named."""
     offered: dict[str, tuple[str, bytes]] = {}
     problems: list[str] = []
     for place, data in enumerate(definitions):
@@ -110,4 +130,4 @@ def _offered(definitions: Iterable[bytes]) -> tuple[dict[str, tuple[str, bytes]]
             problems.append(f"The tool {json.dumps(name)} is listed twice; the first one counts.")
         else:
             offered[name] = (digest, bytes(data))
-    return offered, problems
+    return Offer(offered, tuple(problems))

@@ -93,6 +93,15 @@ class ToolRecords:
             rows = connection.execute(statement.order_by(table.first_seen, table.hash)).all()
         return [ToolVersion(ToolRef(server, name, row[0]), *row[1:]) for row in rows]
 
+    def versions(self) -> list[ToolVersion]:
+        """Every version of every tool."""
+        table = schema.tool_versions
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                select(table).order_by(table.c.server, table.c.name, table.c.first_seen)
+            ).all()
+        return [ToolVersion(ToolRef(*row[:3]), *row[3:]) for row in rows]
+
     def change(
         self, put: Iterable[tuple[ToolRef, bytes]], removed: Iterable[tuple[str, str]] = (), *, now: float
     ) -> None:

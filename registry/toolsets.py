@@ -164,12 +164,3 @@ class ToolsetRecords:
         with self._store.writing() as connection:
             done = connection.execute(delete(schema.toolsets).where(schema.toolsets.c.name == name))
             return done.rowcount > 0
-
-
-def pinned_hash(store: Store, server: str, name: str) -> str | None:
-    """The definition hash of the version of a tool that was approved, or None."""
-    table = schema.tool_pins.c
-    statement = select(table.hash).where(table.server == server, table.name == name)
-    with store.reading() as connection:
-        found: str | None = connection.execute(statement).scalar_one_or_none()
-    return found

@@ -133,6 +133,18 @@ class ControlClient:
         """Give leave to start a server's command. Returns what was approved, for a person to read."""
         return str(self._ask("POST", f"{_server(name)}/approve", seconds=ADD_SECONDS).get("detail", ""))
 
+    def registry(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the registry: a verb of ``/registry`` that answers at once."""
+        return self._ask("POST", f"/registry/{verb}", dict(body), ADD_SECONDS)
+
+    def registry_raw(self, verb: str, body: bytes) -> dict[str, Any]:
+        """The same with a body that is JSON already, to the last digit."""
+        return self._ask("POST", f"/registry/{verb}", body, ADD_SECONDS)
+
+    def sync(self, server: str | None = None) -> Iterator[Line]:
+        """Bring the registry in step. Yields ``{"progress": …}`` lines, then ``{"synced": [reports]}``."""
+        return self._follow("POST", "/registry/sync", {"server": server} if server else {}, ADD_SECONDS)
+
     def stop(self) -> None:
         """End the gateway."""
         self._ask("POST", "/stop")
@@ -160,7 +172,7 @@ class ControlClient:
             connection.close()
 
     def _open(self, connection: _Connection, verb: str, path: str, body: Any) -> http.client.HTTPResponse:
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:
             connection.request(verb, path, data, headers)

@@ -13,28 +13,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.registry import RegistryApi
 from gateway.admin.runs import RunRoutes
 from gateway.admin.toolsets import ToolsetRoutes
+from gateway.admin.wire import body_of, guarded, json_answer, lines_answer
 from gateway.app import Gateway
+from gateway.calls import result_outcome
 from gateway.catalog import ValidatorCache
 from gateway.config.servers import from_command, from_url
-from gateway.errors import ConfigError, GatewayError, NotFound, RpcError
+from gateway.errors import GatewayError, NotFound, RpcError
 from gateway.jsonrpc import Shallow
+from gateway.policy.pins import refuse_withheld
+from gateway.policy.standing import standing, withheld_of
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite
 from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.supervisor import START_TIMEOUT, Upstream
 from gateway.version import __version__
-from registry.errors import RegistryError
 from registry.model import ItemKind, ServerSpec, Transport
 
 CALL_TIMEOUT: Final = 3600.0
@@ -77,20 +82,21 @@ class ControlApi:
             await front(scope, receive, send)
 
         routes = [
-            Route("/status", _guarded(self.status)),
-            Route("/servers", _guarded(self.add), methods=["POST"]),
-            Route("/servers/{name}", _guarded(self.inspect), methods=["GET"]),
-            Route("/servers/{name}", _guarded(self.remove), methods=["DELETE"]),
-            Route("/servers/{name}/approve", _guarded(self.approve), methods=["POST"]),
-            Route("/servers/{name}/restart", _guarded(self.restart), methods=["POST"]),
-            Route("/servers/{name}/enable", _guarded(self.enable), methods=["POST"]),
-            Route("/servers/{name}/disable", _guarded(self.disable), methods=["POST"]),
-            Route("/servers/{name}/logs", _guarded(self.logs)),
-            Route("/tools", _guarded(self.tools)),
-            Route("/call", _guarded(self.call), methods=["POST"]),
-            Route("/stop", _guarded(self.stop), methods=["POST"]),
-            *RunRoutes(self._gateway.runs).routes(_guarded),
-            *ToolsetRoutes(self._gateway).routes(_guarded),
+            Route("/status", guarded(self.status)),
+            Route("/servers", guarded(self.add), methods=["POST"]),
+            Route("/servers/{name}", guarded(self.inspect), methods=["GET"]),
+            Route("/servers/{name}", guarded(self.remove), methods=["DELETE"]),
+            Route("/servers/{name}/approve", guarded(self.approve), methods=["POST"]),
+            Route("/servers/{name}/restart", guarded(self.restart), methods=["POST"]),
+            Route("/servers/{name}/enable", guarded(self.enable), methods=["POST"]),
+            Route("/servers/{name}/disable", guarded(self.disable), methods=["POST"]),
+            Route("/servers/{name}/logs", guarded(self.logs)),
+            Route("/tools", guarded(self.tools)),
+            Route("/call", guarded(self.call), methods=["POST"]),
+            Route("/stop", guarded(self.stop), methods=["POST"]),
+            *RegistryApi(self._gateway).routes(),
+            *ToolsetRoutes(self._gateway).routes(),
+            *RunRoutes(self._gateway.runs).routes(guarded),
         ]
         starlette = Starlette(routes=routes)
         starlette.mount("/mcp", mcp)
@@ -99,7 +105,7 @@ class ControlApi:
     async def status(self, request: Request) -> Response:
         """Everything ``toolyard status`` shows."""
         gateway = self._gateway
-        return _json(
+        return json_answer(
             {
                 "gateway": {
                     "pid": os.getpid(),
@@ -130,6 +136,7 @@ class ControlApi:
                     for upstream in self._ordered()
                     for message in upstream.problems
                 ],
+                "registry": standing(gateway.registrar.book, gateway.catalog, gateway.servers),
             }
         )
 
@@ -156,6 +163,8 @@ class ControlApi:
             "calls": upstream.calls,
             "restarts": upstream.restarts,
             "synced_at": catalog.synced_at if catalog else None,
+            "pins": self._gateway.registrar.book.policy(upstream.name),
+            "withheld": withheld_of(self._gateway.catalog, upstream.name),
         }
 
     def _upstream(self, name: str) -> Upstream:
@@ -169,7 +178,7 @@ class ControlApi:
         upstream = self._upstream(request.path_params["name"])
         spec = upstream.server.spec
         catalog = self._gateway.known(upstream.name)
-        return _json(
+        return json_answer(
             {
                 **self._row(upstream),
                 "spec": {
@@ -209,7 +218,7 @@ class ControlApi:
         if server is not None:
             self._upstream(server)
         await self._gateway.settled()
-        return _json(
+        return json_answer(
             {
                 "tools": [
                     {
@@ -226,11 +235,12 @@ class ControlApi:
 
     async def call(self, request: Request) -> Response:
         """Call a tool, its arguments checked against its schema first; progress comes as lines."""
-        body = await _body(request)
+        body = await body_of(request)
         name = jsonrpc.text(body.get("name"))
         await self._gateway.settled()
         entry = self._gateway.catalog.get(ItemKind.TOOL, name) if name is not None else None
         if entry is None:
+            refuse_withheld(self._gateway.catalog.withheld, name or "", None)
             raise NotFound(f"There is no tool named '{name}'.", "See: toolyard tools.")
         arguments = body.get("arguments", msgspec.Raw(b"{}"))
         schema = jsonrpc.shallow(entry.data).get("inputSchema")
@@ -254,12 +264,15 @@ class ControlApi:
             "_meta": msgspec.Raw(b'{"progressToken":0}'),
         }
         headers = param_headers(usable_mirrors(entry.data), params)
-        return _lines(self._call(self._upstream(entry.server), params, timeout, headers))
+        return lines_answer(
+            self._call(self._upstream(entry.server), entry.original, params, timeout, headers)
+        )
 
     async def _call(
-        self, upstream: Upstream, params: Shallow, timeout: float | None, headers: bytes
+        self, upstream: Upstream, name: str, params: Shallow, timeout: float | None, headers: bytes
     ) -> AsyncIterator[bytes]:
         site = _Progress()
+        started, outcome = perf_counter(), "cancelled"
         request = asyncio.create_task(
             upstream.request(Era.HANDSHAKE, "tools/call", params, timeout=timeout, site=site, headers=headers)
         )
@@ -272,19 +285,22 @@ class ControlApi:
                 else:
                     waiter.cancel()
             _, reply = await request
+            outcome = "rpc_error" if reply.result is None else result_outcome(reply.result)
             if reply.result is not None:
                 yield jsonrpc.encode({"result": reply.result})
             else:
                 yield jsonrpc.encode({"error": reply.error})
         except GatewayError as error:
+            outcome = error.kind
             yield jsonrpc.encode({"error": error.to_error()})
         finally:
+            self._gateway.calls.note(upstream.name, name, "toolyard call", params, started, outcome)
             request.cancel()
             await asyncio.gather(request, return_exceptions=True)
 
     async def add(self, request: Request) -> Response:
         """Add a server, approve its command, connect to it and say what it offers."""
-        body = jsonrpc.value(jsonrpc.raw(await _body(request)))
+        body = jsonrpc.value(jsonrpc.raw(await body_of(request)))
         name = body.get("name")
         if not isinstance(name, str):
             raise RpcError(protocol.INVALID_PARAMS, "A server needs a name.")
@@ -311,7 +327,7 @@ class ControlApi:
             ) from None
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
         upstream = await self._gateway.add(replace(spec, extra=extra))
-        return _lines(self._added(upstream))
+        return lines_answer(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
         yield jsonrpc.encode({"state": "starting"})
@@ -323,31 +339,31 @@ class ControlApi:
     async def remove(self, request: Request) -> Response:
         """Forget a server."""
         name = request.path_params["name"]
-        await self._gateway.remove(name)
-        return _json({"removed": name})
+        await self._gateway.remove(name, pins=True)
+        return json_answer({"removed": name})
 
     async def approve(self, request: Request) -> Response:
         """Approve a server's command as it stands."""
         name = request.path_params["name"]
-        return _json({"approved": name, "detail": await self._gateway.approve(name)})
+        return json_answer({"approved": name, "detail": await self._gateway.approve(name)})
 
     async def restart(self, request: Request) -> Response:
         """End a server's connections and start it anew."""
         upstream = self._upstream(request.path_params["name"])
         await self._gateway.restart(upstream.name)
-        return _lines(self._added(upstream))
+        return lines_answer(self._added(upstream))
 
     async def enable(self, request: Request) -> Response:
         """Switch a server on."""
         name = request.path_params["name"]
         await self._gateway.enable(name, True)
-        return _lines(self._added(self._upstream(name)))
+        return lines_answer(self._added(self._upstream(name)))
 
     async def disable(self, request: Request) -> Response:
         """Switch a server off; calls in flight may finish."""
         name = request.path_params["name"]
         await self._gateway.enable(name, False)
-        return _json({"disabled": name})
+        return json_answer({"disabled": name})
 
     async def logs(self, request: Request) -> Response:
         """The last lines of a server's log, and with ``follow=1`` every further one as it comes."""
@@ -356,7 +372,7 @@ class ControlApi:
             count = min(max(int(request.query_params.get("lines", "100")), 0), 10_000)
         except ValueError:
             raise RpcError(protocol.INVALID_PARAMS, "lines must be a number.") from None
-        return _lines(self._logs(upstream, count, request.query_params.get("follow") == "1"))
+        return lines_answer(self._logs(upstream, count, request.query_params.get("follow") == "1"))
 
     async def _logs(self, upstream: Upstream, count: int, follow: bool) -> AsyncIterator[bytes]:
         upstream.log.flush()
@@ -369,7 +385,7 @@ class ControlApi:
     async def stop(self, request: Request) -> Response:
         """End the gateway."""
         asyncio.get_running_loop().call_later(0.05, self._stop)
-        return _json({"stopping": True})
+        return json_answer({"stopping": True})
 
 
 class _Progress(CallSite):
@@ -382,43 +398,3 @@ class _Progress(CallSite):
             fields = jsonrpc.shallow(message["params"])
             fields.pop("progressToken", None)
             self.queue.put_nowait(fields)
-
-
-async def _body(request: Request) -> Shallow:
-    message = jsonrpc.parse(await request.body())
-    if isinstance(message, list):
-        raise RpcError(protocol.INVALID_REQUEST, "The body must be a JSON object.")
-    return message
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(jsonrpc.encode(value), status, media_type="application/json")
-
-
-def _lines(lines: AsyncIterator[bytes]) -> Response:
-    async def terminated() -> AsyncIterator[bytes]:
-        async for line in lines:
-            yield line + b"\n"
-
-    return StreamingResponse(terminated(), media_type="application/x-ndjson")
-
-
-def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Turn our errors into answers."""
-
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except (GatewayError, RegistryError) as error:
-            fields = {"type": error.kind, "message": error.message, "hint": error.hint}
-            return _json({"error": fields}, _status(error))
-
-    return guarded
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, NotFound):
-        return 404
-    if isinstance(error, RpcError):
-        return error.status if error.status != 200 else 400
-    return 400 if isinstance(error, ConfigError) else 500

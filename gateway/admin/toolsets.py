@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.wire import guarded, json_answer
 from gateway.app import Gateway
 from gateway.errors import RpcError
 from gateway.toolsets import finding
@@ -18,8 +18,6 @@ from gateway.toolsets.book import Listed
 from gateway.toolsets.project import Projection
 from gateway.toolsets.rows import answered, shown
 from registry.toolsets import Toolset, read
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 EVERYTHING: Final = Toolset(name="all", expose="all")
 """The selection of a search that names no toolset."""
@@ -35,8 +33,8 @@ class ToolsetRoutes:
         self._everything: Projection | None = None
         self._scopes: finding.Scopes | None = None
 
-    def routes(self, guarded: Callable[[Handler], Handler]) -> list[Route]:
-        """The routes; ``guarded`` turns errors of ours into answers."""
+    def routes(self) -> list[Route]:
+        """The routes."""
         return [
             Route("/toolsets", guarded(self.list), methods=["GET"]),
             Route("/toolsets/{name}", guarded(self.show), methods=["GET"]),
@@ -50,7 +48,7 @@ class ToolsetRoutes:
     async def list(self, request: Request) -> Response:
         """Every toolset, and what it comes to."""
         rows = [await self._row(listed) for listed in self._toolsets.all().values()]
-        return _json({"toolsets": rows})
+        return json_answer({"toolsets": rows})
 
     async def _row(self, listed: Listed) -> dict[str, Any]:
         return self._toolsets.row(listed, await self._toolsets.projected(listed.toolset.name))
@@ -60,7 +58,7 @@ class ToolsetRoutes:
         listed = self._toolsets.get(request.path_params["name"])
         await self._gateway.settled()
         projection = await self._toolsets.projected(listed.toolset.name)
-        return _json(shown(self._toolsets.row(listed, projection), listed.toolset, projection))
+        return json_answer(shown(self._toolsets.row(listed, projection), listed.toolset, projection))
 
     async def put(self, request: Request) -> Response:
         """Create a toolset, or change one (``?change=1``)."""
@@ -73,13 +71,13 @@ class ToolsetRoutes:
             raise RpcError(protocol.INVALID_PARAMS, "The body must be a JSON object.")
         toolset = read(name, fields)
         await self._toolsets.put(toolset, new="change" not in request.query_params)
-        return _json(await self._row(self._toolsets.get(name)))
+        return json_answer(await self._row(self._toolsets.get(name)))
 
     async def remove(self, request: Request) -> Response:
         """Forget a toolset."""
         name = request.path_params["name"]
         await self._toolsets.remove(name)
-        return _json({"removed": name})
+        return json_answer({"removed": name})
 
     async def search(self, request: Request) -> Response:
         """Search the catalog, or a toolset, as ``find_tools`` does."""
@@ -93,7 +91,7 @@ class ToolsetRoutes:
         name = request.query_params.get("toolset")
         projection, scopes = await self._scoped(name)
         found = await self._toolsets.finder.find(query, int(limit), scopes.of(finding.Filters()))
-        return _json(answered(found, projection))
+        return json_answer(answered(found, projection))
 
     async def _scoped(self, name: str | None) -> tuple[Projection, finding.Scopes]:
         if name is not None:
@@ -107,15 +105,13 @@ class ToolsetRoutes:
 
     async def approvals(self, request: Request) -> Response:
         """The calls that wait for a person."""
-        return _json({"approvals": self._toolsets.approvals.rows()})
+        return json_answer({"approvals": self._toolsets.approvals.rows()})
 
     async def decide(self, request: Request) -> Response:
         """Allow a call, or deny it (``?deny=1``)."""
         allowed = "deny" not in request.query_params
         waiting = self._toolsets.approvals.decide(request.path_params["id"], allowed)
         entry = waiting.call.entry
-        return _json({"id": waiting.ident, "allowed": allowed, "tool": entry.exposed, "server": entry.server})
-
-
-def _json(value: Any) -> Response:
-    return Response(jsonrpc.encode(value), media_type="application/json")
+        return json_answer(
+            {"id": waiting.ident, "allowed": allowed, "tool": entry.exposed, "server": entry.server}
+        )

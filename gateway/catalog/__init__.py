@@ -7,6 +7,7 @@ from gateway.catalog.merge import (
     Entry,
     Owner,
     Problem,
+    Withheld,
     changed,
 )
 from gateway.catalog.names import NameBook, NamePolicy
@@ -23,6 +24,7 @@ __all__ = [
     "Owner",
     "Problem",
     "ValidatorCache",
+    "Withheld",
     "changed",
     "definition_hash",
 ]

@@ -7,10 +7,10 @@ and whoever holds the old one keeps a consistent view until the swap.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -79,6 +79,17 @@ class Problem:
     kind: ItemKind | None
     index: int | None
     message: str
+
+
+class Withheld(NamedTuple):
+    """A tool that is not served, under the name it would have, and why."""
+
+    entry: Entry
+    reason: str
+
+
+Why: TypeAlias = Callable[[str, str, str], str | None]
+"""Why a tool is withheld, by server, original name and definition hash; None where it is served."""
 
 
 class Owner(NamedTuple):
@@ -181,6 +192,7 @@ class Catalog:
     :param servers: names of the enabled servers whose catalog is known, in order of priority.
     :param entries: per kind, exposed name or URI -> Entry, sorted.
     :param capabilities: per server, its parsed ``ServerCapabilities``.
+    :param withheld: tools that are not served, by the name they would have.
     """
 
     servers: tuple[str, ...]
@@ -190,6 +202,7 @@ class Catalog:
     conflicts: tuple[Conflict, ...] = ()
     problems: tuple[Problem, ...] = ()
     routes: tuple[templates.Route, ...] = field(default=(), repr=False)
+    withheld: Mapping[str, Withheld] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -198,9 +211,10 @@ class Catalog:
         catalogs: Mapping[str, ServerCatalog],
         book: NameBook,
         page_size: int = PAGE_SIZE,
+        why: Why | None = None,
     ) -> Catalog:
         """Merge once. Whoever merges again and again keeps a CatalogBuilder."""
-        return CatalogBuilder(book, page_size).build(servers, catalogs)
+        return CatalogBuilder(book, page_size).build(servers, catalogs, why)
 
     def get(self, kind: ItemKind, exposed: str) -> Entry | None:
         """The item clients know by this name or URI."""
@@ -286,10 +300,13 @@ class CatalogBuilder:
         self._shares: dict[str, _Share] = {}
         self._listings: dict[ItemKind, Listing] = {}
 
-    def build(self, servers: Iterable[Server], catalogs: Mapping[str, ServerCatalog]) -> Catalog:
+    def build(
+        self, servers: Iterable[Server], catalogs: Mapping[str, ServerCatalog], why: Why | None = None
+    ) -> Catalog:
         """Merge the last known catalogs; servers that are disabled or not in ``catalogs`` are left out.
 
-        Priority is the ordinal, then the name. The result depends on nothing else but the book.
+        Priority is the ordinal, then the name. The result depends on nothing else but the book and
+        ``why``. A withheld tool keeps its name: no other server's takes its place meanwhile.
         """
         shares: dict[str, _Share] = {}
         for server in sorted(servers, key=lambda s: (s.ordinal, s.name)):
@@ -303,10 +320,14 @@ class CatalogBuilder:
         self._shares = shares
         conflicts: list[Conflict] = []
         entries: dict[ItemKind, Mapping[str, Entry]] = {}
+        withheld: dict[str, Withheld] = {}
         for kind in ItemKind:
             shown, shadowed = _merge([share.entries[kind] for share in shares.values()])
-            entries[kind] = MappingProxyType(shown)
             conflicts += [Conflict(kind, k, shown[k].server, tuple(s)) for k, s in sorted(shadowed.items())]
+            if kind is ItemKind.TOOL and why is not None:
+                withheld = _withheld(shown, why)
+                shown = {key: entry for key, entry in shown.items() if key not in withheld}
+            entries[kind] = MappingProxyType(shown)
             self._listings[kind] = self._listing(kind, shown)
         return Catalog(
             servers=tuple(shares),
@@ -320,6 +341,7 @@ class CatalogBuilder:
                 for rank, (name, share) in enumerate(shares.items())
                 for template in share.routes
             ),
+            withheld=MappingProxyType(withheld),
         )
 
     def _listing(self, kind: ItemKind, shown: Mapping[str, Entry]) -> Listing:
@@ -328,6 +350,15 @@ class CatalogBuilder:
         if last is not None and last.items == items:
             return last
         return Listing(kind, tuple(shown), items, self.page_size)
+
+
+def _withheld(tools: Mapping[str, Entry], why: Why) -> dict[str, Withheld]:
+    found: dict[str, Withheld] = {}
+    for key, entry in tools.items():
+        reason = why(entry.server, entry.original, entry.hash)
+        if reason is not None:
+            found[key] = Withheld(entry, reason)
+    return found
 
 
 def _merge(parts: Iterable[tuple[Entry, ...]]) -> tuple[dict[str, Entry], dict[str, list[str]]]:

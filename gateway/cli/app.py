@@ -62,8 +62,7 @@ The tools
   search     find those that can do something
   approve-call
              allow a call that a client's model wants to make, or deny it
-  registry toolset
-             named selections of them, each an endpoint of its own
+  registry   every tool known: versions, approvals, statistics, and toolsets
 
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
@@ -150,8 +149,9 @@ def main(arguments: Sequence[str]) -> int:
             return parts.run(arguments)
         _add_verbs()
         if arguments and arguments[0] == "registry":
-            from gateway.cli import toolsets  # its verbs import more than the others
+            from gateway.cli import registry, toolsets  # their verbs import more than the others
 
+            registry.add_to(app)
             toolsets.add_to(app)
         try:
             app(list(arguments), prog_name="toolyard")

@@ -254,6 +254,35 @@ def helpers(specs: Iterable[ServerSpec]) -> Iterator[Check]:
                 yield Check(name, "fail", f"{needed} is not found", _install(needed))
 
 
+def pins(registry: dict[str, Any]) -> Check:
+    """Whether tools wait for a person, and what becomes of those that change."""
+    withheld, flagged = registry.get("withheld") or [], registry.get("flagged") or []
+    if withheld or flagged:
+        said = [
+            f"{len(rows)} {what}"
+            for rows, what in ((withheld, "withheld"), (flagged, "served as changed"))
+            if rows
+        ]
+        named = ", ".join(f"{row['server']}/{row['tool']}" for row in [*withheld, *flagged][:5])
+        return Check(
+            "pins",
+            "warn",
+            f"tools: {', '.join(said)} ({named})",
+            "See `toolyard registry diff`, then `toolyard registry approve SERVER[/TOOL]`.",
+        )
+    loose = sorted(name for name, policy in (registry.get("policies") or {}).items() if policy != "pin")
+    return Check(
+        "pins",
+        "ok",
+        "every tool is as it was approved" + (f"; changes pass for {', '.join(loose)}" if loose else ""),
+    )
+
+
+def search(level: dict[str, Any]) -> Check:
+    """At which level search works."""
+    return Check("search", "warn" if level["mend"] else "ok", level["says"], level["mend"])
+
+
 def speed() -> Check:
     """Whether the fast event loop and HTTP parser are there."""
     from importlib.util import find_spec

@@ -13,6 +13,7 @@ from gateway.admin.client import NotRunning
 from gateway.cli import checks, offline, render, supervision
 from gateway.cli.checks import Check
 from gateway.cli.exits import Exit
+from gateway.cli.level import search_level
 from gateway.cli.shared import JsonFlag, StateFlag, client, verb
 from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
@@ -77,6 +78,8 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     yield from checks.commands(specs.values())
     yield from checks.helpers(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
+    yield checks.pins(_registry(state_dir, status))
+    yield checks.search(search_level(state_dir, verify=True))
     yield supervision.logs(state)
     yield from supervision.assistants(state, ((status or {}).get("gateway") or {}).get("url"))
     yield checks.speed()
@@ -99,6 +102,14 @@ def _rows(state_dir: Path | None, status: dict[str, Any] | None) -> list[dict[st
     except (GatewayError, RegistryError):
         return []  # the checks of the store and of the settings say so
     return rows if isinstance(rows, list) else []
+
+
+def _registry(state_dir: Path | None, status: dict[str, Any] | None) -> dict[str, Any]:
+    try:
+        found = (status or offline.status(state_dir)).get("registry")
+    except (GatewayError, RegistryError):
+        return {}  # the checks of the store and of the settings say so
+    return found if isinstance(found, dict) else {}
 
 
 def _file_of(status: dict[str, Any] | None) -> Path | None:

@@ -15,7 +15,7 @@ from gateway.admin.client import ControlClient, Line, NotRunning
 from gateway.cli import clients, found, offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.found import Found
-from gateway.cli.servers import entry_of, put
+from gateway.cli.servers import entry_of, put, say_withheld
 from gateway.cli.shared import StateFlag, client, started, unknown, verb
 from gateway.cli.waiting import Waiting
 from gateway.config.options import ServeOptions
@@ -212,6 +212,7 @@ def _add_running(gateway: ControlClient, specs: list[ServerSpec]) -> int:
             render.problem(f"{spec.name}: {row['error']}", row.get("hint"))
         else:
             render.out(f"Added {spec.name}: {row.get('state')}, {render.count(len(names), 'tool')}.")
+            say_withheld(row)
     return failed
 
 

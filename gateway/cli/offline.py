@@ -22,6 +22,9 @@ from registry.model import Approval, Origin, Server, ServerCatalog, Transport
 
 def status(state: Path | None) -> dict[str, Any]:
     """What ``GET /status`` showed last; ``gateway`` is None."""
+    from gateway.cli.toolset_store import Stored
+    from gateway.policy.standing import standing
+
     known = _Known.read(state)
     merged = known.merged()
     conflicts = [
@@ -29,8 +32,17 @@ def status(state: Path | None) -> dict[str, Any]:
         for c in merged.conflicts
     ]
     problems = [{"server": p.server, "kind": p.kind, "message": p.message} for p in merged.problems]
-    rows = [known.row(server) for server in known.servers]
-    return {"gateway": None, "servers": rows, "conflicts": conflicts, "problems": problems}
+    rows = [known.row(server, merged) for server in known.servers]
+    names = [server.name for server in known.servers]
+    return {
+        "gateway": None,
+        "approvals": [],
+        "toolsets": list(Stored.read(state).origins),
+        "servers": rows,
+        "conflicts": conflicts,
+        "problems": problems,
+        "registry": standing(known.book, merged, names),
+    }
 
 
 def server(state: Path | None, name: str) -> dict[str, Any]:
@@ -93,10 +105,17 @@ class _Known:
         self.catalogs: dict[str, ServerCatalog] = {}
         self.approvals: dict[str, Approval] = {}
         self._names: list[Any] = []
-        self._policy = Settings.load(ServeOptions()).names
+        from gateway.policy.pins import PinBook
+
+        settings = Settings.load(ServeOptions())
+        self._policy = settings.names
+        self._pins = settings.pins
+        self.book = PinBook(self._pin_policy)
 
     @classmethod
     def read(cls, state: Path | None) -> _Known:
+        from gateway.policy.pins import PinBook
+        from registry.approvals import ApprovalRecords
         from registry.store import Store
 
         known = cls()
@@ -106,6 +125,7 @@ class _Known:
                 known.catalogs = store.catalogs()
                 known.approvals = store.approvals()
                 known._names = store.names(known._policy)
+                known.book = PinBook.read(ApprovalRecords(store), known._pin_policy)
         except StoreMissing:
             return known  # no gateway has run here yet, so there is nothing to show
         return known
@@ -114,9 +134,18 @@ class _Known:
         from gateway.catalog.merge import Catalog
         from gateway.catalog.names import NameBook
 
-        return Catalog.build(self.servers, self.catalogs, NameBook(self._policy, self._names))
+        names = NameBook(self._policy, self._names)
+        return Catalog.build(self.servers, self.catalogs, names, why=self.book.why)
 
-    def row(self, server: Server) -> dict[str, Any]:
+    def _pin_policy(self, name: str) -> Any:
+        from gateway.policy.pins import policy_of
+
+        spec = next((server.spec for server in self.servers if server.name == name), None)
+        return policy_of(spec, self._pins)
+
+    def row(self, server: Server, merged: Any) -> dict[str, Any]:
+        from gateway.policy.standing import withheld_of
+
         catalog = self.catalogs.get(server.name)
         state, error, hint = self._state(server)
         return {
@@ -136,6 +165,8 @@ class _Known:
             "calls": 0,
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,
+            "pins": str(self.book.policy(server.name)),
+            "withheld": withheld_of(merged, server.name),
         }
 
     def _state(self, server: Server) -> tuple[str, str | None, str | None]:
@@ -169,7 +200,7 @@ class _Known:
     def detail(self, server: Server) -> dict[str, Any]:
         spec, catalog = server.spec, self.catalogs.get(server.name)
         return {
-            **self.row(server),
+            **self.row(server, self.merged()),
             "spec": {
                 "command": spec.command,
                 "args": list(spec.args),

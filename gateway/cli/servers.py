@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -67,6 +68,10 @@ def add(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="How long one call may take.")
     ] = None,
+    pins: Annotated[
+        str | None,
+        typer.Option(metavar="pin|warn|follow", help="What becomes of a tool that changes its definition."),
+    ] = None,
     json_: JsonFlag = False,
     state_dir: StateFlag = None,
 ) -> None:
@@ -75,6 +80,8 @@ def add(
     _fits(is_url, {}, {"--header-env": header_env, "--transport": transport})
     if transport not in (None, "http", "sse"):
         raise typer.BadParameter(f"{transport!r} is neither http nor sse.", param_hint="--transport")
+    if pins not in (None, "pin", "warn", "follow"):
+        raise typer.BadParameter(f"{pins!r} is none of pin, warn, follow.", param_hint="--pins")
     try:
         if is_url:
             headers = _pairs("--header", header) | _references("--header-env", header_env)
@@ -83,6 +90,7 @@ def add(
             values = _pairs("--env", env) | {var: f"${{{var}}}" for var in _variables(env_from)}
             place = None if cwd is None else str(cwd.expanduser().absolute())
             spec = from_command(name, target, env=values, cwd=place, timeout=timeout)
+        spec = spec if pins is None else replace(spec, extra={"pins": pins})
     except ConfigError as error:
         render.problem(error.message, error.hint)
         raise typer.Exit(Exit.USAGE) from None
@@ -128,7 +136,7 @@ def entry_of(spec: ServerSpec) -> dict[str, Any]:
         entry |= {"url": spec.url, "headers": dict(spec.headers), "transport": spec.transport.value}
     else:
         entry |= {"command": spec.command, "args": list(spec.args), "env": dict(spec.env), "cwd": spec.cwd}
-    return entry if spec.timeout is None else {**entry, "timeout": spec.timeout}
+    return {**spec.extra, **(entry if spec.timeout is None else {**entry, "timeout": spec.timeout})}
 
 
 def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> None:
@@ -145,6 +153,14 @@ def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> 
         render.out(f"Added {spec.name}: {row.get('state', 'added')}, {render.count(len(names), 'tool')}.")
         for name in names:
             render.out(f"  {name}")
+        say_withheld(row)
+
+
+def say_withheld(row: dict[str, Any]) -> None:
+    """Say how many of a server's tools wait for a person."""
+    if row.get("withheld"):
+        count = render.count(row["withheld"], "tool")
+        render.out(f"Withheld until you approve: {count}. See: toolyard registry diff {row['name']}")
 
 
 def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> None:

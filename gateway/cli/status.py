@@ -6,14 +6,18 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from gateway.admin.client import NotRunning
 from gateway.cli import offline, render
+from gateway.cli.level import search_level
 from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, client, unknown, verb
 from gateway.errors import NotFound
+
+_SHOWN: Final = 10
+"""Tools that `status` names one by one."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,6 +50,7 @@ def status(
     except NotRunning:
         render.note(LAST_KNOWN)
         seen = offline.status(state_dir)
+    seen["search"] = search_level(state_dir)
     if json_:
         render.as_json(seen)
         return
@@ -55,6 +60,10 @@ def status(
     _conflicts(seen["conflicts"])
     _waiting(seen.get("approvals", []))
     _problems(seen.get("problems") or [])
+    _standing(seen.get("registry") or {})
+    if seen["servers"]:
+        render.out()
+        render.paragraph(f"Search: {seen['search']['says']}")
 
 
 def _gateway(seen: dict[str, Any]) -> None:
@@ -142,6 +151,22 @@ def _conflicts(conflicts: list[dict[str, Any]]) -> None:
         for item in conflicts:
             others = ", ".join(item["shadowed"])
             render.paragraph(f"{item['kind']} {item['key']}: {item['owner']}, not {others}", "  ")
+
+
+def _standing(registry: dict[str, Any]) -> None:
+    for title, key in (
+        ("Withheld from clients until a person approves them:", "withheld"),
+        ("Served although they have changed:", "flagged"),
+    ):
+        if rows := registry.get(key):
+            render.out()
+            render.out(title)
+            for row in rows[:_SHOWN]:
+                why = ": ".join(part for part in (row.get("reason"), row.get("detail")) if part)
+                render.paragraph(f"{row['server']}/{row['tool']}" + (f": {why}" if why else ""), "  ")
+            if len(rows) > _SHOWN:
+                render.out(f"  and {len(rows) - _SHOWN} more: toolyard registry list --withheld")
+            render.out("  See `toolyard registry diff`, then `toolyard registry approve SERVER[/TOOL]`.")
 
 
 def _problems(problems: list[dict[str, Any]]) -> None:

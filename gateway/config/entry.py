@@ -111,6 +111,8 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
         isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout <= 1e9
     ):
         fault("timeout cannot be used", "seconds, a number over 0", "timeout")
+    if "pins" in entry and entry["pins"] not in ("pin", "warn", "follow"):
+        fault("pins cannot be used", "one of pin, warn, follow", "pins")
     disabled, enabled = boolean("disabled", False), boolean("enabled", True)
     transport = _transport(entry, fault)
     if faults or transport is None:

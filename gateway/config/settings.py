@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from registry.toolsets import Toolset
 
 Names = Literal["prefix", "on-collision", "priority"]
+Pins = Literal["pin", "warn", "follow"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -37,6 +38,9 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     page_size: Annotated[int, Meta(gt=0)] = 2000
     first_list_grace: Annotated[float, Meta(ge=0, le=1e9)] = 3.0
     log_level: LogLevel = "info"
+    pins: Pins = "pin"
+    resync: Annotated[float, Meta(ge=0, le=1e9)] = 900.0
+    audit: bool = True
 
 
 class SearchSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -71,6 +75,9 @@ class Settings:
     :param allowed_origins: `Origin` values to accept besides the loopback ones.
     :param page_size: items on one page of a list.
     :param first_list_grace: seconds that a first list waits for servers never seen before.
+    :param pins: what becomes of a tool that changed, where its server's entry says nothing else.
+    :param resync: seconds after which connected servers are asked for their lists again; 0 for never.
+    :param audit: whether calls are logged in the store.
     :param file: the config.toml that was read, or None where there is none.
     :param search: how tools are found.
     :param toolsets: the tables `[toolsets.NAME]`, by name.
@@ -87,6 +94,9 @@ class Settings:
     first_list_grace: float
     log_level: LogLevel
     file: Path | None = None
+    pins: Pins = "pin"
+    resync: float = 900.0
+    audit: bool = True
     search: SearchSettings = field(default_factory=SearchSettings)
     toolsets: Mapping[str, Toolset] = field(default_factory=dict)
 
@@ -211,6 +221,9 @@ _EXPECTED: Final = {
     "page_size": "an integer over 0",
     "first_list_grace": "seconds, a number of 0 or more",
     "log_level": 'one of "debug", "info", "warning", "error"',
+    "pins": 'one of "pin", "warn", "follow"',
+    "resync": "seconds, a number of 0 or more",
+    "audit": "true or false",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -14,11 +15,13 @@ from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.seal import Sealer
-from gateway.catalog import Catalog
+from gateway.calls import CallLog
+from gateway.catalog import Catalog, Entry
 from gateway.endpoint.caller import Caller, log_rank
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.pins import refuse_withheld
 from gateway.protocol import Era
 from gateway.upstream.call import CallCancelled, Reply
 from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
@@ -89,11 +92,15 @@ class Interests(Protocol):
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
+    :param calls: hears of every call of a tool.
     :param key: seals what passes through clients' hands; at least 32 bytes.
     """
 
-    def __init__(self, board: Switchboard, sessions: Sessions, interests: Interests, key: bytes) -> None:
+    def __init__(
+        self, board: Switchboard, sessions: Sessions, interests: Interests, calls: CallLog, key: bytes
+    ) -> None:
         self._board = board
+        self._calls = calls
         self._interests = interests
         self.sessions = sessions
         self.parking = Parking(key)
@@ -233,14 +240,17 @@ class Dispatcher:
             entry = self._board.catalog.get(kind, name)
         if entry is None:
             only = self._only_server(kind)
+            if kind is ItemKind.TOOL:
+                refuse_withheld(self._board.catalog.withheld, name, only)
             if only is None:
                 raise self._unknown(kind, name)
             # It alone can know the name, be it one it does not list; its own answer is the best one.
             return await self._forward(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
-        headers = _mirrored(caller, entry.data, params) if kind is ItemKind.TOOL else b""
-        return await self._forward(caller, ident, entry.server, method, params, headers)
+        if kind is not ItemKind.TOOL:
+            return await self._forward(caller, ident, entry.server, method, params)
+        return await self._forward_call(caller, ident, entry, params, _mirrored(caller, entry.data, params))
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -252,6 +262,20 @@ class Dispatcher:
         near = difflib.get_close_matches(name[:64], known, n=3) if len(known) <= 5000 else []
         hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
         return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
+
+    async def _forward_call(
+        self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a call of a tool on, and note what came of it."""
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
+        except BaseException as error:
+            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            raise
+        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        return answer
 
     async def _forward(
         self,

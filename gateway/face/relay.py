@@ -284,8 +284,8 @@ class Face:
             else:
                 return False
             if "error" in wire.slices(line.decode()):
-                say(f"The gateway refused the handshake: {line.decode(errors='replace')}")
-                return False
+                refusal = json.loads(line)["error"]
+                raise GatewayUnreachable(f"The gateway refused the handshake: {refusal.get('message')}")
             link.sendall(rest)
         link.settimeout(None)
         return True

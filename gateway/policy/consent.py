@@ -7,6 +7,7 @@ definition they belong to, or by the word of whoever wrote the toolset.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 import unicodedata
@@ -54,6 +55,32 @@ def says_read_only(entry: Entry) -> bool:
     except (msgspec.MsgspecError, RecursionError):
         return False
     return bytes(annotations.get("readOnlyHint", msgspec.Raw(b"false"))) == b"true"
+
+
+class _Twice(Exception):
+    """A key stands twice in one object."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+def twice_named(arguments: bytes) -> str | None:
+    """A key that stands twice in one object of these arguments, or None.
+
+    Parsers differ in which of the two they take, so what a person allowed could be what does not happen.
+    """
+    try:
+        json.loads(arguments, object_pairs_hook=_once, parse_int=str, parse_float=str)
+    except _Twice as twice:
+        return str(twice)
+    except (ValueError, RecursionError):
+        return None  # the check against the schema says what is wrong
+    return None
 
 
 def visible(text: str, limit: int = _HEAD + _TAIL) -> str:

@@ -63,7 +63,6 @@ def _elicitation(message: str) -> dict[str, Any]:
     return {
         "method": "elicitation/create",
         "params": {
-            "mode": "form",
             "message": message,
             "requestedSchema": {"type": "object", "properties": {}},
         },

@@ -16,15 +16,15 @@ import anyio.abc
 import anyio.to_thread
 
 from gateway import protocol
-from gateway.catalog import Entry, ValidatorCache
+from gateway.catalog import ValidatorCache
 from gateway.config.settings import Settings
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.sessions import Session
 from gateway.errors import NotFound, RpcError
 from gateway.finder import Finder
 from gateway.jsonrpc import Shallow
-from gateway.listings import StoreWork
 from gateway.policy.consent import Approvals
+from gateway.registering import StoreWork
 from gateway.toolsets import rows
 from gateway.toolsets.dispatch import Plans, Services
 from gateway.toolsets.project import Projection, project, server_tags
@@ -32,7 +32,7 @@ from gateway.toolsets.trail import Trail
 from gateway.toolsets.view import View, Wants, Yard
 from registry.errors import BadToolset
 from registry.store import Store
-from registry.toolsets import Toolset, ToolsetRecords, pinned_hash
+from registry.toolsets import Toolset, ToolsetRecords
 
 log = logging.getLogger("toolyard")
 
@@ -78,7 +78,9 @@ class Toolsets:
         self.approvals = Approvals()
         self.finder = finder
         self.trail = Trail(self._keep_feedback, kept=settings.search.feedback)
-        self._services = Services(finder, self.trail, self.approvals, ValidatorCache(), self._pinned, plans)
+        self._services = Services(
+            finder, self.trail, self.approvals, ValidatorCache(), yard.registrar.book, yard.calls, plans
+        )
 
     async def load(self) -> None:
         """Take up the toolsets of the store; config.toml wins over one of the same name."""
@@ -194,7 +196,6 @@ class Toolsets:
 
     def catalog_changed(self) -> None:
         """The merged catalog was replaced: bring every view with clients up to date, in the background."""
-        self.finder.catalogs_changed()
         for view in self._views.values():
             self._tasks.start_soon(self._refresh, view, name=f"refresh {view.toolset.name}")
 
@@ -213,12 +214,7 @@ class Toolsets:
         for view in self._views.values():
             yield from view.sessions
 
-    # what the meta tools ask of the store
-
-    async def _pinned(self, entry: Entry) -> bool:
-        """Whether the version of a tool that is served is the one a person, or first use, approved."""
-        look = partial(pinned_hash, self._store, entry.server, entry.original)
-        return await self._stored(look) == entry.hash
+    # feedback
 
     def _keep_feedback(self, pairs: list[tuple[str, str, str]]) -> None:
         from registry.tools import ToolRecords

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.rounds import input_required
+from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
 from gateway.endpoint.caller import Caller
 from gateway.endpoint.dispatch import Dispatcher, Interests, Switchboard
@@ -18,7 +19,8 @@ from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
 from gateway.jsonrpc import Raw, Shallow
-from gateway.policy.consent import Approvals, Call, says_read_only
+from gateway.policy.consent import Approvals, Call, says_read_only, twice_named
+from gateway.policy.pins import PinBook, refuse_withheld
 from gateway.protocol import Era
 from gateway.toolsets import finding, meta
 from gateway.toolsets.asking import Answer, Rounds, ask_live
@@ -30,7 +32,6 @@ from registry.errors import RegistryError
 from registry.model import ItemKind
 
 _NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
-Pinned = Callable[[Entry], Awaitable[bool]]
 PLANNING: Final = frozenset({"run", "run_status"})
 """The tools that run plans (`gateway.planning.tools`)."""
 
@@ -60,14 +61,16 @@ class Board(Switchboard, Protocol):
 class Services(msgspec.Struct, frozen=True):
     """What the meta tools of every toolset share.
 
-    :param pinned: whether this version of a tool is the one that was approved.
+    :param pins: which versions of tools were approved.
+    :param calls: hears of every call of a tool.
     """
 
     finder: Finder
     trail: Trail
     approvals: Approvals
     validators: ValidatorCache
-    pinned: Pinned
+    pins: PinBook
+    calls: CallLog
     plans: Plans | None = None
 
 
@@ -80,7 +83,7 @@ class ViewDispatcher(Dispatcher):
     def __init__(
         self, board: Board, sessions: Sessions, interests: Interests, key: bytes, services: Services
     ) -> None:
-        super().__init__(board, sessions, interests, key)
+        super().__init__(board, sessions, interests, services.calls, key)
         self._view = board
         self._services = services
         self._rounds = Rounds(key)
@@ -153,9 +156,12 @@ class ViewDispatcher(Dispatcher):
         name, arguments = jsonrpc.text(given.get("name")), given.get("arguments", _NO_ARGUMENTS)
         entry = self._view.projection.tools.get(name) if name is not None else None
         if entry is None:
+            refuse_withheld(self._view.catalog.withheld, name or "", None)
             return self._failed(caller, ident, self._no_tool(name))
         if bytes(arguments)[:1] != b"{":
             return self._failed(caller, ident, "arguments must be a JSON object.")
+        if (twice := twice_named(bytes(arguments))) is not None:
+            return self._failed(caller, ident, f"The arguments name {twice[:80]!r} twice; say it once.")
         if problems := await self._problems(entry, bytes(arguments)):
             text = f"The arguments do not fit {name}: {'; '.join(problems)}"
             return self._failed(caller, ident, f"{text}\nIts inputSchema: {_schema(entry)}")
@@ -172,18 +178,30 @@ class ViewDispatcher(Dispatcher):
                     inner["requestState"] = jsonrpc.raw(back.state)
                 if "inputResponses" in params:
                     inner["inputResponses"] = params["inputResponses"]
-        elif await self._needs_consent(entry):
+        elif self._needs_consent(entry):
             if caller.era is Era.STATELESS and self._rounds.can_ask(params):
                 return jsonrpc.result(ident, self._rounds.ask(call))
-            refusal = _refused(await self._ask(caller, call))
+            refusal = _refused(await self._ask(caller, call)) or await self._changed(entry)
         else:
             refusal = None
         if refusal is not None:
             return self._failed(caller, ident, refusal)
         inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
         headers = param_headers(usable_mirrors(entry.data), inner)
-        answer = await self._forward(caller, ident, entry.server, "tools/call", inner, headers)
+        answer = await self._made(caller, ident, entry, inner, headers)
         return self._seen(caller, ident, call, answer)
+
+    async def _changed(self, entry: Entry) -> str | None:
+        """What became of a tool while a person was asked for it; None where it is the one they were shown."""
+        await self._view.refresh()
+        now = self._view.projection.tools.get(entry.exposed)
+        if now is not None and (now.server, now.original, now.hash) == (
+            entry.server,
+            entry.original,
+            entry.hash,
+        ):
+            return None
+        return f"The call was not made: {entry.exposed} has changed since the user was asked. Search again."
 
     def _no_tool(self, name: str | None) -> str:
         if name is None:
@@ -202,14 +220,27 @@ class ViewDispatcher(Dispatcher):
         check = self._services.validators.check
         return await asyncio.to_thread(check, entry.hash, bytes(schema), arguments)
 
-    async def _needs_consent(self, entry: Entry) -> bool:
+    def _needs_consent(self, entry: Entry) -> bool:
         projection = self._view.projection
         rule = projection.toolset.consent
         if rule != "writes":
             return rule == "always"
         if entry.exposed in projection.read_only:
             return False
-        return not (says_read_only(entry) and await self._services.pinned(entry))
+        approved = self._services.pins.approved(entry.server, entry.original, entry.hash)
+        return not (approved and says_read_only(entry))
+
+    async def _made(self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes) -> bytes:
+        """Pass a call on, and have it counted as a direct one is."""
+        client = params.get("_meta") if caller.session is None else caller.session.client
+        started = perf_counter()
+        try:
+            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
+        except BaseException as error:
+            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            raise
+        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        return answer
 
     async def _ask(self, caller: Caller, call: Call) -> Answer:
         """A person's answer, through the client or from the control socket. Raises ConsentRequired."""

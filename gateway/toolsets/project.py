@@ -69,7 +69,8 @@ def project(
     :param server_tags: the tags of each server's entry; a tool's own are read from its definition.
     :param plans: whether plans can be run, so that the tools for it stand beside those for searching.
     """
-    chosen, tags = _chosen(toolset, source, server_tags)
+    chosen, tags = _chosen(toolset, source.entries[ItemKind.TOOL].values(), server_tags)
+    away, _ = _chosen(toolset, (held.entry for held in source.withheld.values()), server_tags)
     shown, problems = _named(toolset, chosen)
     cost = tokens(sum(len(entry.data) for entry in shown.values()))
     expose = toolset.expose
@@ -89,7 +90,10 @@ def project(
     return Projection(
         toolset=toolset,
         source=source,
-        catalog=_catalog(toolset, source, shown, listed, searching, page_size),
+        catalog=replace(
+            _catalog(toolset, source, shown, listed, searching, page_size),
+            withheld=MappingProxyType({entry.exposed: source.withheld[entry.exposed] for entry in away}),
+        ),
         tools=MappingProxyType(shown),
         by_ref=MappingProxyType(by_ref),
         tags=MappingProxyType({by_ref[ref]: has for ref, has in tags.items()}),
@@ -102,12 +106,12 @@ def project(
 
 
 def _chosen(
-    toolset: Toolset, source: Catalog, server_tags: Mapping[str, frozenset[str]]
+    toolset: Toolset, tools: Iterable[Entry], server_tags: Mapping[str, frozenset[str]]
 ) -> tuple[list[Entry], dict[tuple[str, str], frozenset[str]]]:
     wanted = selector(toolset)
     chosen: list[Entry] = []
     tags: dict[tuple[str, str], frozenset[str]] = {}
-    for entry in source.entries[ItemKind.TOOL].values():
+    for entry in tools:
         has = server_tags.get(entry.server, frozenset()) | tags_of(entry.data)
         if wanted(entry.server, entry.original, entry.exposed, has):
             chosen.append(entry)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from gateway import protocol
+from gateway.calls import CallLog
 from gateway.catalog import Catalog, changed
 from gateway.endpoint.dispatch import Interests, joined_instructions
 from gateway.endpoint.http import HttpEndpoint
@@ -19,6 +20,7 @@ from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
 from gateway.listings import cached_lists
+from gateway.registering import Registrar
 from gateway.toolsets import meta
 from gateway.toolsets.dispatch import Services, ViewDispatcher
 from gateway.toolsets.finding import Scopes
@@ -44,6 +46,14 @@ class Yard(Protocol):
     @property
     def servers(self) -> Mapping[str, Server]:
         """The servers, by name."""
+
+    @property
+    def registrar(self) -> Registrar:
+        """What was approved of every tool."""
+
+    @property
+    def calls(self) -> CallLog:
+        """What hears of every call."""
 
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""

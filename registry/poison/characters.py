@@ -38,6 +38,8 @@ def hidden_characters(text: str) -> list[Hidden]:
     scripts) and inside emoji they are part of the writing.
     """
     if text.isascii():
+        if text.isprintable():
+            return []
         return [
             Hidden("control", place, char)
             for place, char in enumerate(text)

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from registry.document import words_of
@@ -23,6 +24,8 @@ THRESHOLD: Final = 2.0
 MAX_TEXT: Final = 20_000
 """Characters of one string that are read; a longer one is a finding by itself."""
 MAX_STRINGS: Final = 2000
+_SHORT: Final = 64
+"""Characters of a string that may be met again, so that what was seen in it is remembered."""
 
 _SECRET: Final = (
     r"(?:~?/?\.ssh\b|id_rsa|id_ed25519|private keys?|\.aws/|\.env\b|\.netrc|\.npmrc|\.kube/|\.git-credentials|"
@@ -176,15 +179,27 @@ def inspect(definition: bytes | Mapping[str, Any]) -> Finding:
         if len(text) > MAX_TEXT:
             seen["is too large to read"] = (THRESHOLD, f"{len(text)} characters at {path or 'the top'}")
         hidden.extend((path, one) for one in hidden_characters(text[:MAX_TEXT]))
-        # Identifiers hold words too: CredentialTheft reads as two.
-        plain = "".join(c for c in text[:MAX_TEXT] if c.isprintable() or c in "\n\t")
-        readable = words_of(plain) if " " not in plain else plain
-        for sign in _SIGNS:
-            if sign.name not in seen and (match := sign.pattern.search(readable)):
-                seen[sign.name] = (sign.weight, match.group()[:120])
+        for name, weight, words in (
+            _signs_of(text[:MAX_TEXT]) if len(text) <= _SHORT else _look(text[:MAX_TEXT])
+        ):
+            if name not in seen:
+                seen[name] = (weight, words)
     score = sum(weight for weight, _ in seen.values()) + (3.0 if hidden else 0.0)
     signs = tuple((name, words) for name, (_, words) in seen.items())
     return Finding(round(score, 2), signs, tuple(hidden))
+
+
+def _look(text: str) -> tuple[tuple[str, float, str], ...]:
+    """The signs in one string: name, weight, and the words that showed it."""
+    plain = text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t")
+    # Identifiers hold words too: CredentialTheft reads as two.
+    readable = words_of(plain) if " " not in plain else plain
+    matches = ((sign, sign.pattern.search(readable)) for sign in _SIGNS)
+    return tuple((sign.name, sign.weight, match.group()[:120]) for sign, match in matches if match)
+
+
+# Most strings of a definition are the words of JSON Schema, the same in every tool.
+_signs_of = lru_cache(maxsize=4096)(_look)
 
 
 def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -295,6 +295,7 @@ async def running_gateway(
     token: str | None = TOKEN,
     trust: bool = True,
     journal: bool = False,
+    search_dir: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A gateway with its HTTP server on a free port; everything has ended when the block has."""
@@ -314,6 +315,7 @@ async def running_gateway(
                 cache_writer=caches.append,
                 trust_config=trust,
                 journal=root / "runs.db" if journal else None,
+                search_dir=search_dir,
             )
             endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, chosen.max_body)
             guard = Guard(

@@ -14,8 +14,7 @@ from registry.errors import BadToolset
 from registry.feedback.redact import MAX_KEPT, redact
 from registry.search.topics import Described, topics
 from registry.store import Store
-from registry.tools import Pin, ToolRecords, ToolRef
-from registry.toolsets import ToolsetRecords, names_tool, pinned_hash, read, selector
+from registry.toolsets import ToolsetRecords, names_tool, read, selector
 
 FULL: dict[str, Any] = {
     "include": ["github/*", "read_*"],
@@ -105,14 +104,6 @@ def test_what_is_excluded_is_never_chosen_whatever_is_included(
     for server, name in tools:
         out = server in excluded or name in excluded
         assert chosen(server, name, name, ()) is not out
-
-
-def test_the_pinned_version_of_a_tool_is_known(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "a.db") as store:
-        assert pinned_hash(store, "s", "t") is None
-        ToolRecords(store).pin([Pin(ToolRef("s", "t", "h1"), 1.0, "first use")])
-        assert pinned_hash(store, "s", "t") == "h1"
-        assert pinned_hash(store, "s", "other") is None
 
 
 # topics

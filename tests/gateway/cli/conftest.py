@@ -126,5 +126,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     process = place.serve()
     added = place.run("add", "peer", "--", sys.executable, PEER)
     assert added.returncode == 0, added.stderr
+    # One of its tools tries to steer the terminal, and waits for a person.
+    assert place.run("registry", "approve", "peer/mixed").returncode == 0
     yield place
     assert end(process) == 0

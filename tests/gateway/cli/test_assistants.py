@@ -107,7 +107,8 @@ def test_import_adds_and_approves_as_add_does_with_and_without_a_gateway(place: 
     assert "Nothing to import" in again.stdout
     renamed = place.run("import", "claude", "--yes", "--rename")
     assert renamed.returncode == 0, renamed.stderr
-    assert "Added peer-2: ready, 4 tools." in renamed.stdout
+    assert "Added peer-2: ready, 3 tools." in renamed.stdout
+    assert "Withheld until you approve: 1 tool." in renamed.stdout
     only = place.run("import", "claude", "--yes", "--only", "off")
     assert only.returncode == 1  # it is added, and `true` speaks no MCP
     assert set(names(place)) == {"peer", "peer-2", "off"}

@@ -31,6 +31,8 @@ def test_help_alone_names_every_verb_every_exit_code_and_every_place(place: Plac
         "connect",
         "tools",
         "call",
+        "search",
+        "registry",
         "doctor",
         "version",
     ):

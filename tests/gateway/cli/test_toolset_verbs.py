@@ -120,6 +120,23 @@ def test_a_face_of_an_unknown_toolset_is_told_so_and_ends_with_its_client(yard: 
     assert yard.run("stdio", "--toolset", "Not/A/Name").returncode == 2
 
 
+def test_a_face_whose_toolset_is_removed_is_told_so_and_finds_it_when_it_is_back(yard: Place) -> None:
+    assert toolset(yard, "create", "brief", "*/echo", "--expose", "all").returncode == 0
+    with face(yard, "brief") as client:
+        assert [t["name"] for t in client.ask("tools/list")["result"]["tools"]] == ["peer__echo"]
+        call = {"name": "peer__echo", "arguments": {"text": "hi"}}
+        assert "result" in client.ask("tools/call", call)
+        assert toolset(yard, "remove", "brief").returncode == 0
+        error = client.ask("tools/call", call)["error"]
+        while error["data"]["type"] == "gateway_lost":  # it was on its way when the line was cut
+            error = client.ask("tools/call", call)["error"]
+        assert "There is no toolset named 'brief'" in error["message"]
+        assert toolset(yard, "create", "brief", "*/echo", "--expose", "all").returncode == 0
+        while "error" in (answer := client.ask("tools/call", call)):
+            assert answer["error"]["data"]["type"] in ("gateway_unreachable", "gateway_lost")
+        assert toolset(yard, "remove", "brief").returncode == 0
+
+
 def test_a_face_answers_from_the_cache_of_its_toolset(yard: Place) -> None:
     with face(yard, "fixed") as client:
         client.ask("tools/list")

