@@ -114,7 +114,7 @@ class Gateway:
         self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
-        self.runs = Runs(self, store, self.servers, tasks, journal)
+        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls)
         plans = PlanTools(self.runs) if journal is not None else None
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Final
 
 from gateway import jsonrpc
 from gateway.bridge.rounds import input_required
+from gateway.calls import CallLog, result_outcome
 from gateway.endpoint.dispatch import Switchboard
 from gateway.errors import GatewayError
 from gateway.jsonrpc import Shallow
@@ -25,8 +27,9 @@ _REFUSED: Final = (Busy,)
 class GatewayCalls:
     """Calls tools by the names that clients see; a `router.calling.CallTool`."""
 
-    def __init__(self, board: Switchboard) -> None:
+    def __init__(self, board: Switchboard, calls: CallLog) -> None:
         self._board = board
+        self._calls = calls
 
     async def __call__(self, call: Call) -> bytes:
         """The JSON of the server's ``CallToolResult``. Raises CallFailed."""
@@ -44,12 +47,17 @@ class GatewayCalls:
             await upstream.connect(Era.HANDSHAKE, min(call.timeout, START_TIMEOUT))
         except GatewayError as error:
             raise _failed(error, unknown=False) from error
+        started, outcome = perf_counter(), "cancelled"
         try:
             _, reply = await upstream.request(
                 Era.HANDSHAKE, "tools/call", params, timeout=call.timeout, site=CallSite(), headers=headers
             )
+            outcome = "rpc_error" if reply.result is None else result_outcome(reply.result)
         except GatewayError as error:
+            outcome = error.kind
             raise _failed(error, unknown=not isinstance(error, _REFUSED)) from error
+        finally:
+            self._calls.note(entry.server, entry.original, f"run {call.run}", params, started, outcome)
         if reply.result is None:
             raise CallFailed(
                 f"{entry.server} refused the call of {call.tool}.",

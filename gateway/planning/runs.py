@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.abc
 import anyio.to_thread
 
+from gateway.calls import CallLog
 from gateway.catalog import Catalog
 from gateway.endpoint.dispatch import Switchboard
 from gateway.errors import GatewayError, StateError
@@ -35,6 +36,7 @@ log = logging.getLogger("toolyard.planning")
 class Runs:
     """Opens the journal, and imports what runs plans, with the first run.
 
+    :param calls: where calls are counted.
     :param where: the journal's file, or the URL of a database; None where none is kept.
     :param servers: by name, whose entries hold rules for planning.
     :param tasks: the task group that runs live in: a client that goes away ends none of them.
@@ -47,8 +49,9 @@ class Runs:
         servers: Any,
         tasks: anyio.abc.TaskGroup,
         where: Path | str | None,
+        calls: CallLog,
     ) -> None:
-        self._board, self._store, self._servers = board, store, servers
+        self._board, self._store, self._servers, self._calls = board, store, servers, calls
         self._tasks, self._where = tasks, where
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -97,7 +100,7 @@ class Runs:
 
         executor, journal, calls = await anyio.to_thread.run_sync(load)
         opened = await self._stack.enter_async_context(journal(where))
-        made: Executor = executor(opened, calls(self._board), self._lookup)
+        made: Executor = executor(opened, calls(self._board, self._calls), self._lookup)
         return made
 
     async def _refresh(self) -> None:

@@ -35,7 +35,7 @@ async def test_plans_can_be_run_where_tools_are_searched_for(tmp_path: Path) -> 
 
 async def test_approved_reads_run_unasked_and_are_named_as_the_toolset_names_them(tmp_path: Path) -> None:
     async with library(tmp_path, SEARCH, journal=True) as (running, _):
-        approve(running, "books", BOOKS, "read_book")
+        await approve(running, "books", BOOKS, "read_book")
         visitor = await Visitor(running, "shelf").enter()
         answer = await visitor.tool("run", {"plan": [step("1", "leaf", id=1), step("2", "leaf", "1", id=2)]})
         found = answer["result"]["structuredContent"]
@@ -74,7 +74,7 @@ async def test_where_nobody_can_be_asked_the_run_parks_and_is_gone_on_with_by_ha
 
 async def test_a_toolset_that_always_asks_asks_about_reads_too(tmp_path: Path) -> None:
     async with library(tmp_path, ALWAYS, journal=True) as (running, _):
-        approve(running, "books", BOOKS, "read_book")
+        await approve(running, "books", BOOKS, "read_book")
         visitor = await Visitor(running, "shelf", "accept").enter()
         answer = await visitor.tool("run", {"plan": [step("1", "leaf", id=1)]})
         assert states(answer) == {"1": "done"}
