@@ -111,3 +111,9 @@ class InvalidPlan(RouterError):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(f"The plan cannot run: {first.message}{more}", first.hint)
         self.problems = problems
+
+
+class PlannerMissing(RouterError):
+    """A planner that cannot be used here: not installed, not configured, or not reachable."""
+
+    kind = "planner_missing"
