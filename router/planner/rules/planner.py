@@ -27,9 +27,9 @@ MAYBE: Final = 0.12
 MAX_MAYBE: Final = 8
 CALL: Final = 0.5
 """The least at which a tool is called."""
-REFUSE: Final = 0.35
+REFUSE: Final = 0.45
 """Where no tool reaches CALL, the best one is called from here on."""
-SPLIT: Final = 0.5
+SPLIT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
