@@ -27,7 +27,7 @@ MAYBE: Final = 0.12
 MAX_MAYBE: Final = 8
 CALL: Final = 0.5
 """The least at which a tool is called."""
-REFUSE: Final = 0.45
+REFUSE: Final = 0.44
 """Where no tool reaches CALL, the best one is called from here on."""
 SPLIT: Final = 0.2
 
