@@ -181,3 +181,9 @@ class Unanswered(RouterError):
     """A plan asks for values that nobody gave, so it cannot run yet."""
 
     kind = "unanswered"
+
+
+class PlannerMissing(RouterError):
+    """A planner that cannot be used here: not installed, not configured, or not reachable."""
+
+    kind = "planner_missing"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from router.errors import BadArguments, BadSchema, PlanError
-from router.outputs import Types, type_of
+from router.outputs import NotThere, Types, type_of, types_at
 from router.plan import Ask, Definition, Ref, Step
 
 MAX_PROBLEMS: Final = 5
@@ -205,3 +205,13 @@ def compatible(types: frozenset[str], wanted: frozenset[str]) -> bool:
     """Whether two sets of JSON types have values in common; a number may be an integer."""
     numbers = {"number", "integer"}
     return bool(types & wanted) or bool(types & numbers and wanted & numbers)
+
+
+def reference_allowed(tool: Definition, segments: tuple[str, ...], schema: Mapping[str, Any]) -> bool:
+    """Whether a part of a tool's result may stand where a schema is, by its type."""
+    try:
+        types = types_at(tool.output_schema, segments)
+    except NotThere:
+        return False
+    wanted = types_at(schema, ())
+    return types is None or wanted is None or compatible(types, wanted)
