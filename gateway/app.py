@@ -31,6 +31,7 @@ from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
+from gateway.planning.planners import Planners
 from gateway.planning.runs import Runs
 from gateway.planning.tools import PlanTools
 from gateway.policy.approval import approval_key
@@ -114,8 +115,9 @@ class Gateway:
         self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
-        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls)
-        plans = PlanTools(self.runs) if journal is not None else None
+        self.planners = Planners(finder)
+        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls, self.planners.again)
+        plans = PlanTools(self.runs, self.planners) if journal is not None else None
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )

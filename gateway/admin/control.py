@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.plans import PlanRoutes
 from gateway.admin.registry import RegistryApi
 from gateway.admin.runs import RunRoutes
 from gateway.admin.toolsets import ToolsetRoutes
@@ -96,6 +97,7 @@ class ControlApi:
             Route("/stop", guarded(self.stop), methods=["POST"]),
             *RegistryApi(self._gateway).routes(),
             *ToolsetRoutes(self._gateway).routes(),
+            *PlanRoutes(self._gateway).routes(),
             *RunRoutes(self._gateway.runs).routes(guarded),
         ]
         starlette = Starlette(routes=routes)

@@ -10,10 +10,20 @@ from gateway.admin.client import ControlClient
 
 START_SECONDS: Final = 60.0
 """The first run of a gateway imports what runs plans."""
+PLAN_SECONDS: Final = 120.0
+"""The first plan loads search and the planner."""
 
 
 class RunClient(ControlClient):
     """More verbs of the control socket, which fail as those of `ControlClient` do."""
+
+    def plan(self, request: str) -> dict[str, Any]:
+        """A plan for a request over every tool, with its questions and candidates; calls nothing."""
+        return self._ask("POST", "/plans", {"request": request}, PLAN_SECONDS)
+
+    def planner(self) -> dict[str, Any]:
+        """Which planner is in use: ``name``, and whether it is ``loaded`` and compares by ``meaning``."""
+        return self._ask("GET", "/plans/planner")
 
     def start_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a run: its id; or, with ``dry_run``, what the plan would do."""

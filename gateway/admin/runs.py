@@ -28,9 +28,11 @@ class Body(msgspec.Struct, frozen=True):
 
     :param plan: its steps, or an object with ``request`` and ``plan``.
     :param approve: what runs unasked: nothing (``ask``), reads, or the whole plan (``all``).
+    :param candidates: names of the tools that may be called, should the plan have to be made anew.
     """
 
     plan: Any
+    candidates: tuple[str, ...] = ()
     approve: str = "reads"
     deadline: float = 3600.0
     hedge: float | None = None
@@ -50,7 +52,7 @@ class RunRoutes:
         """The routes, for the control socket's application."""
 
         def route(path: str, handler: Handler, method: str = "GET") -> Route:
-            return Route(path, guarded(_told(handler)), methods=[method])
+            return Route(path, guarded(told(handler)), methods=[method])
 
         return [
             route("/runs", self.list),
@@ -87,7 +89,9 @@ class RunRoutes:
         if body.deadline <= 0 or (body.hedge is not None and body.hedge < 0):
             raise RpcError(protocol.INVALID_PARAMS, "deadline and hedge are seconds.")
         plan = from_json(body.plan)
-        options = Options(consent=consent, deadline=body.deadline, hedge=body.hedge)
+        options = Options(
+            consent=consent, deadline=body.deadline, hedge=body.hedge, candidates=body.candidates
+        )
         await self._runs.executor()
         if body.dry_run:
             lookup = self._runs.lookup
@@ -135,10 +139,10 @@ class RunRoutes:
         return _json({"id": run, "step": step, "verdict": verdict.value})
 
 
-def _told(handler: Handler) -> Handler:
+def told(handler: Handler) -> Handler:
     """Turn the router's errors into the gateway's."""
 
-    async def told(request: Request) -> Response:
+    async def answering(request: Request) -> Response:
         from router.errors import RouterError, UnknownRun
 
         try:
@@ -150,7 +154,7 @@ def _told(handler: Handler) -> Handler:
                 protocol.INVALID_PARAMS, error.message, error.hint, status=409, type=error.kind
             ) from error
 
-    return told
+    return answering
 
 
 def _number(request: Request, name: str, default: float, most: float) -> float:

@@ -57,7 +57,8 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
-  run        run a plan of many calls; --dry-run says what it would do
+  plan       say which calls serve a request; nothing is called
+  run        plan a request and run it, or run a plan; --dry-run calls nothing
   runs       list|show|resume|cancel|approve|deny: the runs of plans
   search     find those that can do something
   approve-call

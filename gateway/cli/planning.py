@@ -1,4 +1,4 @@
-"""``plan``: plans for many requests, one a line."""
+"""``plan``: a plan for a request over the gateway's tools, or plans for many, one a line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.admin.run_client import RunClient
 from gateway.cli import render
 from gateway.cli.exits import Exit
-from gateway.paths import default_state_dir
+from gateway.cli.shared import JsonFlag, StateFlag
+from gateway.cli.waiting import Waiting
+from gateway.paths import StateDir, default_state_dir
 
 if TYPE_CHECKING:
     from router.planner.base import Planner
@@ -28,25 +31,91 @@ def planning() -> None:
 
 @app.command()
 def plan(
+    request: Annotated[str | None, typer.Argument(metavar="REQUEST", help="What is to be done.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show which tools it was chosen from, and why.")
+    ] = False,
+    json_: JsonFlag = False,
+    state_dir: StateFlag = None,
     batch: Annotated[
-        Path, typer.Option(help='Requests, one JSON object a line: {"id", "request", "tools"}.')
-    ],
-    out: Annotated[Path, typer.Option(help='Where to write {"id", "plan"} for each.')],
-    planner: Annotated[str, typer.Option(help="rules or model.")] = "rules",
+        Path | None,
+        typer.Option(help='Plan a file of requests instead, a line each: {"id", "request", "tools"}.'),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help='Where --batch writes {"id", "plan"} for each.')] = None,
+    planner: Annotated[str, typer.Option(help="For --batch: rules or model.")] = "rules",
     cache: Annotated[
         Path | None,
-        typer.Option(help="Where the encoder's export is kept. [default: in the state directory]"),
+        typer.Option(help="Where --batch keeps the encoder's export. [default: in the state directory]"),
     ] = None,
     words: Annotated[
-        bool, typer.Option("--words", help="Compare by words alone, without the encoder.")
+        bool, typer.Option("--words", help="For --batch: compare by words alone, without the encoder.")
     ] = False,
 ) -> None:
-    """Plan every request of a file; the tools given with each are its candidates."""
+    """Say which tools serve REQUEST, with what, in what order. Nothing is called.
+
+    `toolyard run` does it. The tools are those of the running gateway; with --batch those given with each
+    request.
+    """
+    if batch is not None:
+        if out is None or request is not None:
+            render.problem("--batch takes no request, and needs --out FILE.")
+            raise typer.Exit(Exit.USAGE)
+        _batch(batch, out, planner, None if words else cache or default_state_dir() / "cache")
+        return
+    if request is None or not request.strip():
+        render.problem("Say what is to be done.", 'As in: toolyard plan "the weather in Rome and in Oslo"')
+        raise typer.Exit(Exit.USAGE)
+    with Waiting("planning"):
+        found = RunClient(StateDir.at(state_dir)).plan(request)
+    if json_:
+        render.as_json(found)
+        return
+    show(found)
+    if explain:
+        _explain(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print a plan: its steps, what it asks for, and what it leaves out."""
+    if found["plan"]:
+        rows = [
+            (
+                step["id"],
+                step["tool"],
+                ", ".join(step["depends_on"]),
+                json.dumps(step["arguments"], ensure_ascii=False),
+            )
+            for step in found["plan"]
+        ]
+        render.table(("step", "tool", "needs", "arguments"), rows)
+    if note := found.get("note"):
+        render.out(note)
+    for question in found.get("questions", ()):
+        render.out(f"Step {question['step']} asks: {question['question']}")
+
+
+def _explain(found: dict[str, Any]) -> None:
+    used = {step["tool"] for step in found["plan"]}
+    for wish in found["wishes"]:
+        render.out(f"\n{wish['text']}")
+        rows = [
+            ("*" if t["name"] in used else "", f"{t['score']:.2f}", t["name"], t["why"])
+            for t in wish["tools"]
+        ]
+        if rows:
+            render.table(("", "score", "tool", "why"), rows, right=("score",))
+        else:
+            render.out("No tool was found for it.")
+    searched = "words and meaning" if found["mode"] == "hybrid" else "words alone"
+    render.out(f"\nPlanned by {found['planner']}, over what a search by {searched} found.")
+
+
+def _batch(batch: Path, out: Path, planner: str, cache: Path | None) -> None:
     from router import batch as batches
     from router.errors import RouterError
 
     try:
-        chosen = _planner(planner, None if words else cache or default_state_dir() / "cache")
+        chosen = _planner(planner, cache)
         partial = out.with_name(out.name + ".part")
         with partial.open("w", encoding="utf-8") as lines:
             for record in batches.records(batch):

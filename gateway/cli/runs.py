@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +14,7 @@ from gateway.admin.run_client import RunClient
 from gateway.cli import dag, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, verb
+from gateway.cli.waiting import Waiting
 from gateway.errors import GatewayError
 from gateway.paths import StateDir
 
@@ -27,7 +29,7 @@ NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    verb(app, "FILE", run)
+    verb(app, '"REQUEST" | FILE', run)
     group = typer.Typer(
         name="runs", help="Runs of plans.", rich_markup_mode=None, no_args_is_help=True, add_completion=False
     )
@@ -45,7 +47,7 @@ def _client(state_dir: Path | None) -> RunClient:
 
 
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", hidden=True)],
+    what: Annotated[str, typer.Argument(metavar="REQUEST | FILE", hidden=True)],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the plan would do; call nothing.")
     ] = False,
@@ -63,7 +65,7 @@ def run(
     json_: JsonFlag = False,
     state_dir: StateFlag = None,
 ) -> None:
-    """Run the plan in FILE, a JSON list of steps, and follow it. A single - reads it from stdin.
+    """Plan REQUEST and run it, or run the plan in FILE, a JSON list of steps; a single - reads it from stdin.
 
     A step is {"id", "tool", "arguments", "depends_on"}; a value may be {"$ref": "ID", "path": "KEY.0.KEY"},
     the result of an earlier step. Steps run at the same time where they can. What is not known to be
@@ -74,8 +76,10 @@ def run(
         render.problem(f"--approve takes ask, reads or all, not {approve_!r}.")
         raise typer.Exit(Exit.USAGE)
     gateway = _client(state_dir)
+    plan, candidates = _planned(gateway, what, as_json=json_)
     body = {
-        "plan": _plan(file),
+        "plan": plan,
+        "candidates": candidates,
         "approve": approve_,
         "deadline": deadline,
         "hedge": hedge,
@@ -89,6 +93,51 @@ def run(
         render.as_json(answer) if json_ else render.out(answer["id"])
         return
     _follow(gateway, answer["id"], as_json=json_)
+
+
+def _planned(gateway: RunClient, what: str, *, as_json: bool) -> tuple[Any, list[str]]:
+    """The plan to run, and the tools it was chosen from: of a file, or made for a request."""
+    named = what.endswith(".json") and not any(map(str.isspace, what))
+    if what == "-" or named or os.path.isfile(what):  # which says no where a request is too long for a name
+        return _plan(what), []
+    with Waiting("planning"):
+        found = gateway.plan(what)
+    if not found["plan"]:
+        render.as_json(found) if as_json else render.out(found.get("note", "No tool fits."))
+        raise typer.Exit(Exit.FAILED)
+    if found.get("questions"):
+        found = _answered(found, as_json=as_json)
+    return {key: found[key] for key in ("request", "plan", "note") if key in found}, found["candidates"]
+
+
+def _answered(found: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """The plan with what the person at the terminal answers; where there is none, its questions end it."""
+    from gateway.planning.questions import answered, read_answer, read_question
+    from router.errors import BadRequest
+    from router.plan import from_json, to_json
+
+    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if as_json:
+            render.as_json(found)
+        for question in found["questions"]:
+            render.problem(f"Step {question['step']} asks: {question['question']}")
+        render.note(
+            "Say it in the request, or answer in the plan: toolyard plan --json, then toolyard run FILE."
+        )
+        raise typer.Exit(Exit.FAILED)
+    questions = [read_question(value) for value in found["questions"]]
+    answers: dict[str, Any] = {}
+    for question in questions:
+        while question.key not in answers:
+            try:
+                answers[question.key] = read_answer(question, typer.prompt(question.text))
+            except BadRequest as error:
+                render.problem(error.message, error.hint)
+    try:
+        return {**found, **to_json(answered(from_json(found), questions, answers))}
+    except BadRequest as error:
+        render.problem(error.message, error.hint)
+        raise typer.Exit(Exit.FAILED) from None
 
 
 def _plan(file: str) -> Any:

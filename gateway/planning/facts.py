@@ -82,10 +82,8 @@ class Snapshot:
         entry = self._catalog().get(ItemKind.TOOL, name)
         if entry is None:
             return None
-        try:
-            definition = Definition.of(_fields(entry), server=entry.server, hash=entry.hash)
-        except (MalformedPlan, msgspec.MsgspecError) as error:
-            log.info("tool %s cannot be planned with: %s", name, error)
+        definition = definition_of(entry)
+        if definition is None:
             return None
         key = (entry.server, entry.original)
         pin, counted = self._pins.get(key), self._statistics.get(key)
@@ -100,8 +98,14 @@ class Snapshot:
         )
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
-    return {**jsonrpc.value(entry.data), "name": entry.exposed}
+def definition_of(entry: Entry) -> Definition | None:
+    """A tool as planners see it, by the name that clients see; None for one that no plan can call."""
+    try:
+        fields: dict[str, Any] = {**jsonrpc.value(entry.data), "name": entry.exposed}
+        return Definition.of(fields, server=entry.server, hash=entry.hash)
+    except (MalformedPlan, msgspec.MsgspecError, RecursionError) as error:
+        log.info("tool %s cannot be planned with: %s", entry.exposed, error)
+        return None
 
 
 def rules_of(server: Server) -> PlanRules:

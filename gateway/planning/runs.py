@@ -24,6 +24,7 @@ from registry.store import Store
 if TYPE_CHECKING:
     from router.executor import Executor, Outcome
     from router.plan import Plan
+    from router.replan import Replanner
     from router.running import Options, Party
     from router.runs import Run, StepState, Verdict
 
@@ -39,6 +40,7 @@ class Runs:
     :param calls: where calls are counted.
     :param where: the journal's file, or the URL of a database; None where none is kept.
     :param servers: by name, whose entries hold rules for planning.
+    :param replanner: makes the rest of a plan anew after a failure; None for never.
     :param tasks: the task group that runs live in: a client that goes away ends none of them.
     """
 
@@ -50,9 +52,10 @@ class Runs:
         tasks: anyio.abc.TaskGroup,
         where: Path | str | None,
         calls: CallLog,
+        replanner: Replanner | None = None,
     ) -> None:
         self._board, self._store, self._servers, self._calls = board, store, servers, calls
-        self._tasks, self._where = tasks, where
+        self._tasks, self._where, self._replanner = tasks, where, replanner
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._executor: Executor | None = None
@@ -100,7 +103,9 @@ class Runs:
 
         executor, journal, calls = await anyio.to_thread.run_sync(load)
         opened = await self._stack.enter_async_context(journal(where))
-        made: Executor = executor(opened, calls(self._board, self._calls), self._lookup)
+        made: Executor = executor(
+            opened, calls(self._board, self._calls), self._lookup, replanner=self._replanner
+        )
         return made
 
     async def _refresh(self) -> None:

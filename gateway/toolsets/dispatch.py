@@ -32,14 +32,16 @@ from registry.errors import RegistryError
 from registry.model import ItemKind
 
 _NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
-PLANNING: Final = frozenset({"run", "run_status"})
-"""The tools that run plans (`gateway.planning.tools`)."""
+PLANNING: Final = frozenset({"plan", "run", "run_status"})
+"""The tools that make and run plans (`gateway.planning.tools`)."""
 
 
 class Plans(Protocol):
-    """Serves the tools that run plans."""
+    """Serves the tools that make and run plans."""
 
-    async def call(self, name: str, caller: Caller, arguments: Any, projection: Projection) -> dict[str, Any]:
+    async def call(
+        self, name: str, caller: Caller, arguments: Any, projection: Projection, scopes: Scopes
+    ) -> dict[str, Any]:
         """The structured result. Raises `gateway.planning.tools.Refused`, GatewayError."""
 
 
@@ -110,7 +112,7 @@ class ViewDispatcher(Dispatcher):
         assert self._services.plans is not None
         try:
             found = await self._services.plans.call(
-                name, caller, params.get("arguments"), self._view.projection
+                name, caller, params.get("arguments"), self._view.projection, self._view.scopes
             )
         except Refused as error:
             return self._failed(caller, ident, str(error))
