@@ -88,7 +88,7 @@ async def test_a_toolset_that_always_asks_asks_about_reads_too(tmp_path: Path) -
         ({"plan": [step("1", "leaf", id="x")]}, "integer"),
         ({"plan": [step("1", "leaf", "1")]}, "itself"),
         ({"plan": [step("1", "leaf")], "approve": "all"}, "do not fit"),
-        ({}, "do not fit"),
+        ({}, "nothing to run"),
     ],
 )
 async def test_what_a_model_can_mend_is_a_result_that_says_so(
