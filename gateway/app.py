@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,15 @@ import anyio.to_thread
 import msgspec
 
 from gateway import jsonrpc, protocol
+from gateway.bridge.tasks import Tasks
+from gateway.bridge.taskstate import Task
 from gateway.calls import CallLog
 from gateway.catalog import Catalog, NamePolicy
+from gateway.clients import Clients
 from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Session, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.finder import Finder
 from gateway.interests import Interests
@@ -40,19 +42,24 @@ from gateway.protocol import Era
 from gateway.registering import Registrar
 from gateway.toolsets.book import Toolsets
 from gateway.upstream.base import Connection
+from gateway.upstream.isolation import isolated
 from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
+from gateway.upstream.private import Home
 from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import Upstream
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
 from registry.sync import SyncReport
+from registry.tasks import TaskRecords
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
 
 DRAIN: Final = 30.0
 """Seconds that calls in flight may take to finish when their server is removed or changed."""
+LAST_CALLS: Final = 0.5
+"""Seconds that calls in flight may take to finish when the gateway ends."""
 WATCH_EVERY: Final = 5.0
 HEALTH_EVERY: Final = 6
 """Watches between two pings: every 30 s."""
@@ -95,9 +102,12 @@ class Gateway:
         self.config_file: str | None = None
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
-        self.sessions = Sessions(store.key("session"))
+        self.clients = Clients(store, self._stored)
+        self.sessions, self.events = self.clients.open(), self.clients.events
         self._upstreams: dict[str, Upstream] = {}
-        self._interests = Interests(self, _AllSessions(self), tasks)
+        self._interests = Interests(self, self.clients, tasks)
+        self.clients.on_recall.append(self._interests.resume)
+        self.clients.on_end.append(self._interests.ended)
         self.notices = Notices(self.sessions, self._interests.watch, self._interests.unwatch)
         self.registrar = Registrar(store, self._stored, self.pin_policy)
         self._listings = Listings(
@@ -111,8 +121,12 @@ class Gateway:
             self._lists_changed,
             cache_writer,
         )
+        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed)
         self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
-        self.dispatcher = Dispatcher(self, self.sessions, self._interests, self.calls, store.key("handles"))
+        self.dispatcher = Dispatcher(
+            self, self.sessions, self._interests, self.calls, self.clients.ring, self.tasks
+        )
+        self.notices.tasks = self.dispatcher.tasks
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
         self.planners = Planners(finder)
@@ -160,9 +174,19 @@ class Gateway:
         self.notices.lists_changed(kinds)
         self.toolsets.catalog_changed()
 
+    def _task_changed(self, task: Task) -> None:
+        self.notices.task_changed(task)
+        self.toolsets.task_changed(task)
+
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
         await self._listings.settled()
+
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
+        upstream = self._upstreams.get(server)
+        if upstream is not None and upstream.connections:
+            await self._listings.sync(upstream, upstream.connections[0], frozenset({ItemKind.TOOL}))
 
     async def synced(self, name: str, timeout: float) -> None:
         """Wait until a server that was just added has been listed, or has failed."""
@@ -199,11 +223,13 @@ class Gateway:
             self._add(server)
         await self._listings.rebuild()
         await self.toolsets.load()
+        await self.tasks.start()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
         self._tasks.start_soon(self.runs.recover, name="recover runs")
         self._tasks.start_soon(self.calls.run, name="count calls")
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
+        self._tasks.start_soon(self.clients.ledger.run, name="write the ledger")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -212,6 +238,7 @@ class Gateway:
             self._watched += 1
             self._memory.give_back()
             await self.toolsets.keep_feedback()
+            self.clients.watch()
             for upstream in list(self._upstreams.values()):
                 self._tasks.start_soon(upstream.end_when_idle, name=f"idle {upstream.name}")
                 if self._watched % HEALTH_EVERY == 0:
@@ -308,6 +335,7 @@ class Gateway:
                 f"Choose another name, or run: toolyard remove {spec.name}.",
                 status=409,
             )
+        isolated(spec)  # a value that means nothing is refused before anything is kept
         ordinal = max([1000, *(server.ordinal + 1 for server in self.servers.values())])
         server = Server(spec, Origin.ADDED, ordinal)
         approval = await self._approval(spec)
@@ -437,26 +465,31 @@ class Gateway:
                 self.notices.resource_updated(uri, params)
                 self.toolsets.resource_updated(upstream.name, uri, params)
 
+    async def binding(self, home: Home) -> None:
+        """A server is about to keep state for this session; returns when that would be known after a crash."""
+        await self.clients.binding(home)
+
+    def unbound(self, home: Home, server: str) -> GatewayError:
+        """A session calls a server whose state for it is gone: what it is told."""
+        return self.clients.unbound(home, server)
+
+    def on_private(self, home: Home, message: Shallow) -> None:
+        """A notification outside any call, for this session alone."""
+        self.clients.on_private(home, message)
+
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
         await self.runs.close()
         self.notices.close()
-        self.sessions.close()
+        self.clients.close_streams()
+        await self.tasks.close()
         await self.dispatcher.parking.close()
         await self.toolsets.close()
+        await asyncio.gather(*(upstream.quiet(LAST_CALLS) for upstream in self._upstreams.values()))
+        self.clients.give_up()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+        await self.clients.close()
         await self._lifeline.close()
         await self.calls.flush()
         for server_log in self._logs.values():
             server_log.flush()
-
-
-class _AllSessions:
-    """The sessions of the plain endpoint and of every toolset's."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def __iter__(self) -> Iterator[Session]:
-        yield from self._gateway.sessions
-        yield from self._gateway.toolsets.sessions()

@@ -16,7 +16,7 @@ import msgspec
 from gateway import jsonrpc
 from gateway.catalog import Catalog, CatalogBuilder, NameBook, changed
 from gateway.config.settings import Settings
-from gateway.endpoint.dispatch import capabilities, joined_instructions
+from gateway.endpoint.introduction import capabilities, joined_instructions
 from gateway.errors import UpstreamError
 from gateway.protocol import Era
 from gateway.registering import Registrar, StoreWork
@@ -229,6 +229,9 @@ class Listings:
         known = upstream.problems if kinds is not None else []
         upstream.problems = list(dict.fromkeys([*known, *problems]))
         if old is not None and _same(old, new) and not always:
+            if kinds is not None:
+                # It has changed and changed back: the server's notice is passed on all the same.
+                self._on_changed(set(kinds))
             return None
         try:
             await self._stored(partial(self._store.put_catalog, new))

@@ -200,7 +200,7 @@ async def _serve(options: ServeOptions) -> None:
     with hold(state):
         specs = configuration.read()
         token = None if options.no_auth else options.token or load_token(state.token)
-        with Store.open(state.database) as store:
+        with Store.open(settings.store_at(state)) as store:
             sock = listen_tcp_for(settings, options)
             with contextlib.closing(sock):
                 await _run(options, settings, state, configuration, specs, token, store, sock)
@@ -244,7 +244,7 @@ async def _run(
             toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
         )
         gateway.config_file = str(configuration.path) if specs or configuration.named else None
-        endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, settings.max_body)
+        endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, settings.max_body)
         relays = Relays(gateway)
         hosts = (
             settings.allowed_hosts if host in ("0.0.0.0", "::") else (*settings.allowed_hosts, settings.host)
@@ -366,7 +366,7 @@ async def _standalone(options: ServeOptions) -> None:
     configuration = Configuration(options)
     specs = configuration.read()
     stop = asyncio.Event()
-    with Store.open(state.database) as store:
+    with Store.open(settings.store_at(state)) as store:
         async with anyio.create_task_group() as tasks, _signals(stop):
             gateway = Gateway(settings, store, tasks, trust_config=configuration.named)
             await gateway.start(specs, None if specs else starter())

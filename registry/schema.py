@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Integer,
@@ -15,15 +17,34 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy import Text as _Text
 
-REVISIONS: Final = ("0001", "0002", "0003", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0005", "0006", "0007")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
 HEAD: Final = REVISIONS[-1]
+
+
+class Text(TypeDecorator[str]):
+    """Text of any characters. A name may hold U+0000, which Postgres cannot store: there it is escaped."""
+
+    impl = _Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\\", "\\\\").replace("\0", "\\0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql" or "\\" not in value:
+            return value
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], value)
+
 
 metadata = MetaData()
 
@@ -216,4 +237,57 @@ toolsets = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("body", Text, nullable=False),  # JSON, as `registry.toolsets.read` takes it
+)
+
+# Calls that go on after their client was given a handle.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("ident", String(64), primary_key=True),
+    Column("server", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("message", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON; what it means depends on the status
+)
+
+# The key ring: the newest seals, the others open what they sealed.
+seal_keys = Table(
+    "seal_keys",
+    metadata,
+    Column("ident", LargeBinary, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# What a session asked for, or that it was ended. Who it is stands in its sealed id.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("ident", String(32), primary_key=True),
+    Column("expires", Double, nullable=False, index=True),
+    Column("ended", Integer, nullable=False),
+    Column("log_level", Integer, nullable=False),
+    Column("subscriptions", Text, nullable=False),  # a JSON array
+    Column("private", Text, nullable=False),  # a JSON array: servers that keep state for it alone
+)
+
+# Event streams whose reader is away, with what waits for it.
+streams = Table(
+    "streams",
+    metadata,
+    Column("ident", String(512), primary_key=True),
+    Column("session", String(32), nullable=False),
+    Column("expires", Double, nullable=False, index=True),
+    Column("done", Integer, nullable=False),
+)
+
+stream_events = Table(
+    "stream_events",
+    metadata,
+    Column("stream", String(512), ForeignKey("streams.ident", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )

@@ -9,12 +9,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
 
-from registry.errors import StoreBusy, StoreDamaged, StoreError
+from registry.errors import StoreBusy, StoreDamaged, StoreError, StoreMissing
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process's write lock."""
+
+
+class SQLite:
+    """A database in one file, readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.place = self.shown = os.fspath(path)
+
+    def prepare(self, *, readonly: bool) -> None:
+        """Make the file where it is missing. Raises StoreMissing where it is only to be read."""
+        if not readonly:
+            create_private(self.path)
+        elif not self.path.exists():
+            raise StoreMissing(
+                f"There is no store at {self.path} yet: no gateway has run on this state directory.",
+                "Start one with `toolyard serve`, or name the right --state-dir.",
+            )
+
+    def engine(self, *, readonly: bool) -> Engine:
+        """One connection for all threads: the store has a lock of its own."""
+        engine = create_engine(
+            "sqlite://", creator=lambda: connect(self.path, readonly=readonly), poolclass=StaticPool
+        )
+        event.listen(engine, "begin", begin)
+        return engine
+
+    def fail(self, verb: str, error: BaseException | None) -> NoReturn:
+        """Raise the StoreError for a fault of the database's."""
+        fail(self.path, verb, error)
+
+    def salvage(self) -> str:
+        """What a person can do about a damaged file."""
+        return salvage(self.path)
 
 
 def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:

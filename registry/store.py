@@ -1,7 +1,7 @@
-"""The store: servers, catalogs, approvals, assigned names and keys, in one SQLite file.
+"""The store: servers, catalogs, approvals, assigned names and keys, in SQLite or Postgres.
 
-One process writes (the gateway that holds the state directory's lock), others read. Statements
-are SQLAlchemy Core, so that another database is another engine and not another store.
+A file is written by one process (the gateway that holds the state directory's lock) and read by
+others; a Postgres database is shared by gateways. Statements are SQLAlchemy Core, the same for both.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, select
+from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.pool import StaticPool
 
-from registry import records, schema, sqlite
+from registry import records, schema
+from registry.database import Database, database
 from registry.errors import (
     StoreDamaged,
     StoreError,
@@ -41,35 +40,30 @@ class Store:
     All raise StoreError (see `registry.errors`) when the file cannot be read or written.
     """
 
-    def __init__(self, engine: Engine, path: Path, *, readonly: bool) -> None:
-        self.path = path
+    def __init__(self, engine: Engine, where: Database, *, readonly: bool) -> None:
+        self.place = where.place
+        self._database = where
+        self.shown = where.shown
         self.readonly = readonly
         self._engine = engine
         self._writer = engine.execution_options(toolyard_write=True)
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, readonly: bool = False) -> Self:
-        """Open the database, creating (0600) or upgrading it first unless ``readonly``.
+    def open(cls, place: str | os.PathLike[str], *, readonly: bool = False) -> Self:
+        """Open the database at a path or a ``postgresql://`` URL.
 
-        A context manager. Reading works while another process writes.
+        Creates a file (0600), and upgrades the schema, first unless ``readonly``. A context manager.
+        Reading works while another process writes.
 
         :raises StoreMissing: ``readonly`` and there is no database yet.
         :raises StoreNewer: a later version of the product wrote it.
         :raises StoreOutdated: ``readonly`` and the schema is an older one.
-        :raises StoreDamaged: the file is no database, or not ours.
+        :raises StoreDamaged: it is no database, or not ours.
         """
-        path = Path(os.path.abspath(path))
-        if readonly:
-            if not path.exists():
-                raise _missing(path)
-        else:
-            sqlite.create_private(path)
-        engine = create_engine(
-            "sqlite://", creator=lambda: sqlite.connect(path, readonly=readonly), poolclass=StaticPool
-        )
-        event.listen(engine, "begin", sqlite.begin)
-        store = cls(engine, path, readonly=readonly)
+        where = database(place)
+        where.prepare(readonly=readonly)
+        store = cls(where.engine(readonly=readonly), where, readonly=readonly)
         try:
             store._check_schema()
         except BaseException:
@@ -240,7 +234,7 @@ class Store:
                 value = connection.execute(statement).scalar_one()
         if len(value) != nbytes:
             raise StoreError(
-                f"The key {name!r} in {self.path} has {len(value)} bytes, {nbytes} were asked for.",
+                f"The key {name!r} in {self.shown} has {len(value)} bytes, {nbytes} were asked for.",
                 "Ask for the length it was made with, or use another name.",
             )
         return bytes(value)
@@ -264,7 +258,8 @@ class Store:
     def _write(self) -> Iterator[Connection]:
         if self.readonly:
             raise StoreError(
-                f"The store {self.path} is open for reading only.", "Let the running gateway make the change."
+                f"The store {self.shown} is open for reading only.",
+                "Let the running gateway make the change.",
             )
         with self._lock, self._translated("written"), self._writer.begin() as connection:
             yield connection
@@ -274,18 +269,18 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            sqlite.fail(self.path, verb, error.orig)
+            self._database.fail(verb, error.orig)
         except sqlite3.Error as error:
-            sqlite.fail(self.path, verb, error)
+            self._database.fail(verb, error)
         except UnicodeEncodeError as error:
             raise StoreError(
-                f"The store {self.path} could not be {verb}: {error.object!a} is not valid Unicode.",
+                f"The store {self.shown} could not be {verb}: {error.object!a} is not valid Unicode.",
                 "Correct the name where it comes from.",
             ) from None
         except records.Unreadable as error:
             raise StoreDamaged(
-                f"The store {self.path} holds a record that cannot be read: {error}.",
-                sqlite.salvage(self.path),
+                f"The store {self.shown} holds a record that cannot be read: {error}.",
+                self._database.salvage(),
             ) from error
 
     def _check_schema(self) -> None:
@@ -295,14 +290,17 @@ class Store:
             return
         if version is not None and version not in schema.REVISIONS:
             raise StoreNewer(
-                f"The store {self.path} has schema {version}, this version knows {schema.HEAD} at most.",
+                f"The store {self.shown} has schema {version}, this version knows {schema.HEAD} at most.",
                 "Use the newer version of toolyard that wrote it, or another --state-dir.",
             )
         if self.readonly:
             if version is None:
-                raise _missing(self.path)
+                raise StoreMissing(
+                    f"There is nothing in the store {self.shown} yet: no gateway has used it.",
+                    "Start one with `toolyard serve`, or name the right one.",
+                )
             raise StoreOutdated(
-                f"The store {self.path} has schema {version}, this version reads {schema.HEAD}.",
+                f"The store {self.shown} has schema {version}, this version reads {schema.HEAD}.",
                 "Start the gateway once (toolyard serve): it upgrades the store.",
             )
         self._upgrade()
@@ -331,9 +329,9 @@ class Store:
                 return version
         if tables:
             raise StoreDamaged(
-                f"The file {self.path} is a database, but not toolyard's: it has the tables "
+                f"{self.shown} is a database, but not toolyard's: it has the tables "
                 f"{', '.join(sorted(tables)[:5])} and no schema version.",
-                "Move it away, or choose another --state-dir.",
+                "Move it away, or choose another place.",
             )
         return None
 
@@ -367,10 +365,3 @@ def _known(server: str, what: str) -> Iterator[None]:
         raise UnknownServer(
             f"The store knows no server {server!r}, so {what} cannot be kept.", "Add the server first."
         ) from None
-
-
-def _missing(path: Path) -> StoreMissing:
-    return StoreMissing(
-        f"There is no store at {path} yet: no gateway has run on this state directory.",
-        "Start one with `toolyard serve`, or name the right --state-dir.",
-    )

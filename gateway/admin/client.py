@@ -145,6 +145,18 @@ class ControlClient:
         """Bring the registry in step. Yields ``{"progress": …}`` lines, then ``{"synced": [reports]}``."""
         return self._follow("POST", "/registry/sync", {"server": server} if server else {}, ADD_SECONDS)
 
+    def keys(self) -> list[dict[str, Any]]:
+        """The keys that seal session ids and handles, newest first; never their secrets."""
+        return _keys(self._ask("GET", "/keys"))
+
+    def rotate_keys(self) -> list[dict[str, Any]]:
+        """Make a new key, which seals from now on. Returns the keys."""
+        return _keys(self._ask("POST", "/keys/rotate"))
+
+    def retire_key(self, key: str) -> list[dict[str, Any]]:
+        """Remove a key: what it sealed opens no more. Returns the others. NotFound for an unknown one."""
+        return _keys(self._ask("DELETE", f"/keys/{quote(key, safe='')}"))
+
     def stop(self) -> None:
         """End the gateway."""
         self._ask("POST", "/stop")
@@ -184,6 +196,11 @@ class ControlClient:
         if response.status >= 400:
             raise _refusal(response.status, _read(response))
         return response
+
+
+def _keys(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    keys = answer.get("keys")
+    return keys if isinstance(keys, list) else []
 
 
 def _server(name: str) -> str:

@@ -42,6 +42,7 @@ from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.supervisor import START_TIMEOUT, Upstream
 from gateway.version import __version__
 from registry.model import ItemKind, ServerSpec, Transport
+from registry.ring import SealKey
 
 CALL_TIMEOUT: Final = 3600.0
 _ENTRY: Final = frozenset({"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout"})
@@ -94,6 +95,9 @@ class ControlApi:
             Route("/servers/{name}/logs", guarded(self.logs)),
             Route("/tools", guarded(self.tools)),
             Route("/call", guarded(self.call), methods=["POST"]),
+            Route("/keys", guarded(self.keys)),
+            Route("/keys/rotate", guarded(self.rotate_keys), methods=["POST"]),
+            Route("/keys/{key:path}", guarded(self.retire_key), methods=["DELETE"]),
             Route("/stop", guarded(self.stop), methods=["POST"]),
             *RegistryApi(self._gateway).routes(),
             *ToolsetRoutes(self._gateway).routes(),
@@ -116,7 +120,7 @@ class ControlApi:
                     "started_at": gateway.started_at,
                     "uptime_s": round(time.time() - gateway.started_at, 1),
                     "names": gateway.settings.names,
-                    "sessions": len(gateway.sessions) + sum(1 for _ in gateway.toolsets.sessions()),
+                    "sessions": len(gateway.clients),
                     "relays": self._relays(),
                     "auth": self._auth,
                     "state_dir": str(self._state_dir),
@@ -162,6 +166,7 @@ class ControlApi:
             else (catalog.protocol_version if catalog else None),
             **{field: len(catalog.items(kind)) if catalog else 0 for field, kind in _COUNTS.items()},
             "pid": upstream.pid,
+            "private": len(upstream.private) if upstream.private is not None else None,
             "calls": upstream.calls,
             "restarts": upstream.restarts,
             "synced_at": catalog.synced_at if catalog else None,
@@ -384,6 +389,22 @@ class ControlApi:
             async for line in upstream.log.follow():
                 yield jsonrpc.encode({"line": line})
 
+    async def keys(self, request: Request) -> Response:
+        """The names of the keys that seal what clients hold, newest first."""
+        return json_answer(_ring(await self._gateway.clients.keys()))
+
+    async def rotate_keys(self, request: Request) -> Response:
+        """Make a key, which seals from now on."""
+        return json_answer(_ring(await self._gateway.clients.keys(rotate=True)))
+
+    async def retire_key(self, request: Request) -> Response:
+        """Remove a key."""
+        try:
+            ident = bytes.fromhex(request.path_params["key"])
+        except ValueError:
+            raise NotFound("A key's name is hexadecimal.", "See: toolyard keys list.") from None
+        return json_answer(_ring(await self._gateway.clients.keys(retire=ident)))
+
     async def stop(self, request: Request) -> Response:
         """End the gateway."""
         asyncio.get_running_loop().call_later(0.05, self._stop)
@@ -400,3 +421,11 @@ class _Progress(CallSite):
             fields = jsonrpc.shallow(message["params"])
             fields.pop("progressToken", None)
             self.queue.put_nowait(fields)
+
+
+def _ring(keys: list[SealKey]) -> dict[str, Any]:
+    return {
+        "keys": [
+            {"id": key.ident.hex(), "created_at": key.created_at, "seals": key is keys[0]} for key in keys
+        ]
+    }

@@ -15,21 +15,23 @@ from typing import Any, Final
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import wanted_feature
-from gateway.bridge.seal import Sealer
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
+from gateway.sealing import Sealer
 from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply, Respond, Withdraw
+from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
 MAX_PARKED: Final = 1000
+SIBLINGS: Final = 0.02
+"""Seconds in which further questions of the same call may come, to be asked in one round."""
 
 Call = Coroutine[Any, Any, tuple[Connection, Reply]]
 
 
 class ParkedLost(RpcError):
-    """The handle is genuine, but its call is gone: answered, expired, or lost with a restart."""
+    """The handle is genuine, but its call went with the process that had parked it."""
 
     kind = "parked_call_lost"
     retriable = True
@@ -44,6 +46,7 @@ class ParkingSite(CallSite):
     def __init__(self, caller: CallSite, features: tuple[str, ...]) -> None:
         super().__init__()
         self.caller = caller
+        self.principal = caller.principal
         self.features = features
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()
@@ -52,7 +55,7 @@ class ParkingSite(CallSite):
     def notify(self, message: Shallow) -> None:
         self.caller.notify(message)
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
         if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
             return None
@@ -76,10 +79,11 @@ class _Parked:
 
 
 class Parking:
-    """Starts calls that may have to be parked, and resumes those that were."""
+    """Starts calls that may have to be parked, and resumes those that were, once each time."""
 
-    def __init__(self, key: bytes) -> None:
-        self._sealer = Sealer("parked", key)
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._process = secrets.token_urlsafe(9)
         self._parked: dict[str, _Parked] = {}
 
     def __len__(self) -> int:
@@ -99,17 +103,32 @@ class Parking:
         return await self._outcome(parked)
 
     async def resume(
-        self, caller: CallSite, binding: str, handle: str, responses: Mapping[str, Raw]
+        self,
+        caller: CallSite,
+        binding: str,
+        handle: str,
+        responses: Mapping[str, Raw],
+        token: Raw | None = None,
     ) -> tuple[Connection, Reply] | bytes:
-        """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here."""
-        ident = self._sealer.open(binding, handle)
-        if ident is None:
+        """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here.
+
+        :param token: the progress token of the retry.
+        """
+        opened = self._sealer.open(caller.principal, binding, handle)
+        if opened is None:
             raise RpcError(
                 protocol.INVALID_PARAMS,
                 "requestState is not one this gateway gave for this request, or it has expired.",
                 "Send the request again without it.",
             )
+        process, _, ident = opened.partition(" ")
         parked = self._parked.pop(ident, None)
+        if parked is None and process == self._process:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "requestState has been used already, or its call has ended.",
+                "Use the one of the latest answer, or send the request again without it.",
+            )
         if parked is None:
             raise ParkedLost(
                 protocol.INTERNAL_ERROR,
@@ -121,12 +140,19 @@ class Parking:
         if parked.timer is not None:
             parked.timer.cancel()
         parked.site.caller = caller
+        parked.site.retokened(token)
         caller.forward_cancel(parked.site)
         for key, response in responses.items():
             asked = parked.site.asked.pop(key, None)
             if asked is not None:
                 asked[1]({"result": response})
         return await self._outcome(parked)
+
+    def abandon(self, principal: str, binding: str, handle: str, reason: str) -> None:
+        """Give up a parked call; a handle that is not good here is ignored."""
+        opened = self._sealer.open(principal, binding, handle)
+        if opened is not None:
+            self._expire(opened.partition(" ")[2], reason)
 
     async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
         site, task = parked.site, parked.task
@@ -135,7 +161,10 @@ class Parking:
                 if task.done():
                     return task.result()
                 if site.asked:
-                    return self._park(parked)
+                    await asyncio.wait({task}, timeout=SIBLINGS)
+                    if site.asked and not task.done():
+                        return self._park(parked)
+                    continue
                 site.changed.clear()
                 waiter = asyncio.create_task(site.changed.wait())
                 try:
@@ -152,25 +181,32 @@ class Parking:
             parked.task.add_done_callback(_seen)
             raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
         ident = secrets.token_urlsafe(12)
+        principal = parked.site.caller.principal
+        # Whoever called has its answer: what the server sends meanwhile has no way there.
+        parked.site.caller = CallSite()
         self._parked[ident] = parked
         parked.timer = asyncio.get_running_loop().call_later(LIFETIME, self._expire, ident)
         requests = {
-            key: {name: value for name, value in message.items() if name in ("method", "params")}
+            key: {name: value for name, value in message.items() if name not in ("jsonrpc", "id")}
             for key, (message, _) in parked.site.asked.items()
         }
         return jsonrpc.encode(
             {
                 "resultType": "input_required",
                 "inputRequests": requests,
-                "requestState": self._sealer.seal(parked.binding, ident, LIFETIME),
+                "requestState": self._sealer.seal(
+                    principal, parked.binding, f"{self._process} {ident}", LIFETIME
+                ),
             }
         )
 
-    def _expire(self, ident: str) -> None:
+    def _expire(self, ident: str, reason: str = "the client did not give the input in time") -> None:
         parked = self._parked.pop(ident, None)
         if parked is not None:
+            if parked.timer is not None:
+                parked.timer.cancel()
             parked.task.add_done_callback(_seen)
-            parked.site.cancel("the client did not give the input in time")
+            parked.site.cancel(reason)
 
     async def close(self) -> None:
         """Give up every parked call."""

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from gateway import jsonrpc
+from gateway import jsonrpc, protocol
+from gateway.bridge.crossing import item_for
 from gateway.catalog import templates
 from gateway.catalog.names import NameBook, naming_order
 from gateway.catalog.pages import PAGE_SIZE, Listing
@@ -47,6 +48,7 @@ class Entry:
     :param exposed: the name or URI clients know it by.
     :param data: the item's JSON with only ``name`` replaced where it differs.
     :param hash: the definition hash of the item as the server sent it.
+    :param older: ``data`` as a handshake-era client is shown it.
     """
 
     kind: ItemKind
@@ -55,6 +57,7 @@ class Entry:
     exposed: str
     data: bytes
     hash: str
+    older: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def _share(server: str, catalog: ServerCatalog, book: NameBook) -> _Share:
             except ValueError as error:
                 message = f"The {kind.value} at place {index} is left out: {error}."
                 problems.append(Problem(server, kind, index, message))
-        entries[kind] = tuple(_entries(kind, server, found, book))
+        entries[kind] = tuple(_entries(kind, server, found, book, catalog.protocol_version))
     capabilities: Any = {}
     try:
         capabilities = jsonrpc.value(catalog.capabilities)
@@ -176,13 +179,15 @@ def _share(server: str, catalog: ServerCatalog, book: NameBook) -> _Share:
 
 
 def _entries(
-    kind: ItemKind, server: str, found: Mapping[str, tuple[bytes, str]], book: NameBook
+    kind: ItemKind, server: str, found: Mapping[str, tuple[bytes, str]], book: NameBook, revision: str
 ) -> Iterable[Entry]:
     named = kind in _NAMED
     for original in naming_order(found) if named else found:
         exposed = book.assign(kind, server, original) if named else original
         data, digest = found[original]
-        yield Entry(kind, server, original, exposed, _shown(kind, data, original, exposed), digest)
+        shown = _shown(kind, data, original, exposed)
+        older = item_for(protocol.LATEST_HANDSHAKE, revision, kind.value, shown)
+        yield Entry(kind, server, original, exposed, shown, digest, older)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,10 +351,12 @@ class CatalogBuilder:
 
     def _listing(self, kind: ItemKind, shown: Mapping[str, Entry]) -> Listing:
         items = tuple(entry.data for entry in shown.values())
+        older = tuple(entry.older for entry in shown.values())
         last = self._listings.get(kind)
-        if last is not None and last.items == items:
+        older = older if older != items else ()
+        if last is not None and last.items == items and last.older == older:
             return last
-        return Listing(kind, tuple(shown), items, self.page_size)
+        return Listing(kind, tuple(shown), items, self.page_size, older)
 
 
 def _withheld(tools: Mapping[str, Entry], why: Why) -> dict[str, Withheld]:

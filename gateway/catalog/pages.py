@@ -67,12 +67,14 @@ class Listing:
 
     :param keys: exposed names or URIs, ascending.
     :param items: the JSON of each.
+    :param older: the same for handshake-era clients where it differs at all.
     """
 
     kind: ItemKind
     keys: tuple[str, ...]
     items: tuple[bytes, ...]
     page_size: int = PAGE_SIZE
+    older: tuple[bytes, ...] = ()
     _pages: dict[tuple[int, bool], bytes] = field(default_factory=dict, repr=False, compare=False)
     _digest: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
@@ -96,7 +98,8 @@ class Listing:
 
     def _serialise(self, start: int, stateless: bool) -> bytes:
         end = start + self.page_size
-        parts = [b'{"%b":[' % MEMBER[self.kind].encode(), b",".join(self.items[start:end]), b"]"]
+        items = self.items if stateless else self.older or self.items
+        parts = [b'{"%b":[' % MEMBER[self.kind].encode(), b",".join(items[start:end]), b"]"]
         if end < len(self.keys):
             parts.append(b',"nextCursor":"%b"' % encode_cursor(self.kind, self.keys[end - 1]).encode())
         parts.append(_STATELESS if stateless else b"}")

@@ -70,6 +70,9 @@ Your own code, and a model of your own
   host       serve a converted one on stdin and stdout
   infer      serve a language model from this machine, or measure it
 
+Its secrets
+  keys       list, rotate and retire the keys that seal session ids
+
 Help
   doctor     check this installation, and say how to mend it
   version    print the version
@@ -134,10 +137,10 @@ def print_version() -> None:
 
 
 def _add_verbs() -> None:
-    from gateway.cli import connect, doctor, importing, logs, run, servers, status, switching, tools
+    from gateway.cli import connect, doctor, importing, keys, logs, run, servers, status, switching, tools
     from gateway.cli import approving, runs, searching  # isort: skip
 
-    for module in (run, servers, switching, status, logs, importing, connect, tools, doctor):
+    for module in (run, servers, switching, status, logs, importing, connect, tools, keys, doctor):
         module.add_to(app)
     for module in (searching, approving, runs):
         module.add_to(app)

@@ -147,10 +147,10 @@ def _known(state: StateDir) -> tuple[Check, dict[str, ServerSpec]]:
     from registry.store import Store
 
     try:
-        with Store.open(state.database, readonly=True) as store:
+        with Store.open(Settings.load(ServeOptions()).store_at(state), readonly=True) as store:
             specs = {server.name: server.spec for server in store.servers()}
     except StoreMissing:
         return Check("store", "ok", "none yet (the first start makes it)"), {}
     except RegistryError as error:
         return Check("store", "fail", error.message, error.hint or ""), {}
-    return Check("store", "ok", f"{state.database}, {render.count(len(specs), 'server')}"), specs
+    return Check("store", "ok", f"{store.shown}, {render.count(len(specs), 'server')}"), specs

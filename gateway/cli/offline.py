@@ -70,6 +70,11 @@ def project(state: Path | None, toolset: Any) -> Any:
     return projecting.project(toolset, known.merged(), projecting.server_tags(known.servers))
 
 
+def store_of(state: Path | None) -> str:
+    """Where the store of a state directory is: a path, or the URL of a database that gateways share."""
+    return Settings.load(ServeOptions()).store_at(StateDir.at(state))
+
+
 @contextmanager
 def writing(state: Path | None) -> Iterator[Any]:
     """The store, open for writing, with the lock a gateway would hold. Raises Locked.
@@ -91,7 +96,7 @@ def writing(state: Path | None) -> Iterator[Any]:
             "It may be starting or ending: try again in a moment, or see `toolyard doctor`.",
         ) from None
     try:
-        with Store.open(place.database) as store:
+        with Store.open(store_of(state)) as store:
             yield store
     finally:
         lock.release()
@@ -120,7 +125,7 @@ class _Known:
 
         known = cls()
         try:
-            with Store.open(StateDir.at(state).database, readonly=True) as store:
+            with Store.open(store_of(state), readonly=True) as store:
                 known.servers = store.servers()
                 known.catalogs = store.catalogs()
                 known.approvals = store.approvals()
@@ -162,6 +167,7 @@ class _Known:
             "templates": len(catalog.templates) if catalog else 0,
             "prompts": len(catalog.prompts) if catalog else 0,
             "pid": None,
+            "private": None,
             "calls": 0,
             "restarts": 0,
             "synced_at": catalog.synced_at if catalog else None,

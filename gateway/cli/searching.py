@@ -89,7 +89,7 @@ def _stored(state: Path | None, request: str, limit: int, toolset: str | None) -
         projection = Stored.read(state).project(toolset)
     else:
         projection = offline.project(state, Toolset(name="all", expose="all"))
-    with Store.open(StateDir.at(state).database, readonly=True) as store, Waiting("searching"):
+    with Store.open(offline.store_of(state), readonly=True) as store, Waiting("searching"):
         service = _service(store, state)
         found = service.find(request, limit, Scopes(projection).of(Filters()))
         return dict(jsonrpc.value(jsonrpc.encode(answered(found, projection))))
@@ -122,7 +122,7 @@ def _batch(state: Path | None, queries: Path, out: Path | None, limit: int) -> N
             store = stack.enter_context(offline.writing(state))
             ready = True
         except Locked:
-            store = stack.enter_context(Store.open(StateDir.at(state).database, readonly=True))
+            store = stack.enter_context(Store.open(offline.store_of(state), readonly=True))
             ready = False
         service = _service(store, state)
         if ready:

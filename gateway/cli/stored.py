@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.cli import offline
 from gateway.cli.shared import unknown
 from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
 from gateway.errors import NotFound
-from gateway.paths import StateDir
 from gateway.policy.pins import PinBook, policy_of
 from registry.approvals import ApprovalRecords, Hold
 from registry.errors import StoreMissing
@@ -141,7 +141,7 @@ class Registry:
 @contextmanager
 def reading(state: Path | None) -> Iterator[Store]:
     """The store of a state directory, for reading; a gateway may run meanwhile. Raises StoreError."""
-    with Store.open(StateDir.at(state).database, readonly=True) as store:
+    with Store.open(offline.store_of(state), readonly=True) as store:
         yield store
 
 

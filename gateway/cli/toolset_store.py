@@ -9,7 +9,6 @@ from gateway.cli import offline
 from gateway.config.options import ServeOptions
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError, NotFound
-from gateway.paths import StateDir
 
 
 class Stored:
@@ -29,7 +28,7 @@ class Stored:
         configured = Settings.load(ServeOptions()).toolsets
         stored: dict[str, Any] = {}
         try:
-            with Store.open(StateDir.at(state).database, readonly=True) as store:
+            with Store.open(offline.store_of(state), readonly=True) as store:
                 stored = ToolsetRecords(store).all()
         except StoreMissing:
             pass  # no gateway has run here yet

@@ -113,6 +113,10 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
         fault("timeout cannot be used", "seconds, a number over 0", "timeout")
     if "pins" in entry and entry["pins"] not in ("pin", "warn", "follow"):
         fault("pins cannot be used", "one of pin, warn, follow", "pins")
+    isolation = entry.get("isolation")
+    if isolation not in (None, "shared", "session"):
+        fault(f"isolation is {isolation!r}" if isinstance(isolation, str) else f"isolation is {kind(isolation)}",
+              '"shared", or "session" for a process per client session', "isolation")  # fmt: skip
     disabled, enabled = boolean("disabled", False), boolean("enabled", True)
     transport = _transport(entry, fault)
     if faults or transport is None:

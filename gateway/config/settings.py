@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from msgspec import Meta
 
 from gateway.config.options import ServeOptions
 from gateway.errors import ConfigError
-from gateway.paths import config_dir
+from gateway.paths import StateDir, config_dir
 from registry.errors import BadToolset
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pins: Pins = "pin"
     resync: Annotated[float, Meta(ge=0, le=1e9)] = 900.0
     audit: bool = True
+    store: Annotated[str, Meta(pattern="^(|postgresql(\\+psycopg)?://.+)$")] = ""
 
 
 class SearchSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -78,6 +80,7 @@ class Settings:
     :param pins: what becomes of a tool that changed, where its server's entry says nothing else.
     :param resync: seconds after which connected servers are asked for their lists again; 0 for never.
     :param audit: whether calls are logged in the store.
+    :param store: the URL of a Postgres database that gateways share; empty for a file of this state directory.
     :param file: the config.toml that was read, or None where there is none.
     :param search: how tools are found.
     :param toolsets: the tables `[toolsets.NAME]`, by name.
@@ -93,12 +96,17 @@ class Settings:
     page_size: int
     first_list_grace: float
     log_level: LogLevel
+    store: str = ""
     file: Path | None = None
     pins: Pins = "pin"
     resync: float = 900.0
     audit: bool = True
     search: SearchSettings = field(default_factory=SearchSettings)
     toolsets: Mapping[str, Toolset] = field(default_factory=dict)
+
+    def store_at(self, state: StateDir) -> str:
+        """Where the store is: a URL, or the path of the file in a state directory."""
+        return self.store or os.fspath(state.database)
 
     @classmethod
     def load(cls, options: ServeOptions, path: Path | None = None) -> Self:
@@ -112,6 +120,8 @@ class Settings:
         merged = msgspec.structs.asdict(parsed.gateway)
         flags = {name: getattr(options, name) for name in _FLAGS}
         merged.update({name: value for name, value in flags.items() if value is not None})
+        if url := os.environ.get("TOOLYARD_STORE"):  # it may hold a password: no flag, which others could see
+            merged["store"] = url
         try:
             # Once more, for the flags: what the file said has passed already.
             checked = msgspec.structs.asdict(msgspec.convert(merged, _Gateway))
@@ -220,6 +230,7 @@ _EXPECTED: Final = {
     "allowed_origins": 'a list of origins, as ["https://app.example"]',
     "page_size": "an integer over 0",
     "first_list_grace": "seconds, a number of 0 or more",
+    "store": "a URL, as postgresql://user@host/database",
     "log_level": 'one of "debug", "info", "warning", "error"',
     "pins": 'one of "pin", "warn", "follow"',
     "resync": "seconds, a number of 0 or more",

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.crossing import result_for
 from gateway.bridge.features import features_of
 from gateway.bridge.parking import Parking
+from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
-from gateway.bridge.seal import Sealer
+from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
-from gateway.catalog import Catalog, Entry
+from gateway.catalog import Catalog
+from gateway.endpoint.answers import binding_of, crossed, mirrored_headers, passed
 from gateway.endpoint.caller import Caller, log_rank
+from gateway.endpoint.introduction import capabilities, discover_result
 from gateway.endpoint.sessions import Session, Sessions, negotiate
+from gateway.endpoint.tasks import TaskMethods
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.pins import refuse_withheld
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
-from gateway.upstream.call import CallCancelled, Reply
-from gateway.upstream.mirror import check_headers, param_headers, usable_mirrors
+from gateway.sealing import KeyRing, Purpose, Sealer
+from gateway.upstream.call import CallCancelled
+from gateway.upstream.mirror import param_headers, usable_mirrors
 from gateway.upstream.peer import client_info
 from gateway.upstream.supervisor import Upstream
 from registry.model import ItemKind
@@ -37,19 +42,15 @@ LIST_KINDS: Final = {
     "resources/templates/list": ItemKind.TEMPLATE,
     "prompts/list": ItemKind.PROMPT,
 }
-INSTRUCTIONS_EACH: Final = 2000
-INSTRUCTIONS_ALL: Final = 8000
-"""Characters of instructions passed on, from one server and in all."""
 _EMPTY: Final = {Era.HANDSHAKE: b"{}", Era.STATELESS: b'{"resultType":"complete"}'}
 _HANDSHAKE_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
-_NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_MAY_ASK: Final = frozenset(_NAMES)
-"""Requests that may be answered with ``input_required`` (2026-07-28, Supported Requests)."""
 STATE_LIFETIME: Final = 24 * 3600.0
 """Seconds a server's ``requestState`` is good for in a client's hands."""
+MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
+"""Stands near the begin of a refusal for headers that do not repeat the body: nothing was executed."""
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
 
 
@@ -75,6 +76,9 @@ class Switchboard(Protocol):
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
 
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
+
 
 class Interests(Protocol):
     """Where clients say what they want to hear of."""
@@ -85,26 +89,41 @@ class Interests(Protocol):
     async def unsubscribe(self, session: Session, uri: str) -> None:
         """End that, when no other session wants them. Raises GatewayError."""
 
-    async def set_log_level(self, level: str) -> None:
+    async def set_log_level(self, level: str, session: Session | None = None) -> None:
         """Have servers send log messages from this severity on."""
+
+    async def log_from(self, upstream: Upstream, rank: int) -> None:
+        """Have a handshake-era server send them from this rank on, for one request's sake."""
+
+    def roots_changed(self, session: Session) -> None:
+        """A client's roots are others now."""
 
 
 class Dispatcher:
     """Serves one message at a time for any number of callers.
 
     :param calls: hears of every call of a tool.
-    :param key: seals what passes through clients' hands; at least 32 bytes.
+    :param ring: seals what passes through clients' hands.
+    :param endpoint: the toolset it serves, "" for every tool: what it seals is good there alone.
     """
 
     def __init__(
-        self, board: Switchboard, sessions: Sessions, interests: Interests, calls: CallLog, key: bytes
+        self,
+        board: Switchboard,
+        sessions: Sessions,
+        interests: Interests,
+        calls: CallLog,
+        ring: KeyRing,
+        tasks: Tasks,
+        endpoint: str = "",
     ) -> None:
         self._board = board
         self._calls = calls
         self._interests = interests
         self.sessions = sessions
-        self.parking = Parking(key)
-        self._states = Sealer("state", key)
+        self.parking = Parking(Sealer(Purpose.HANDLE, ring, endpoint=endpoint))
+        self._states = Sealer(Purpose.STATE, ring, endpoint=endpoint)
+        self.tasks = TaskMethods(tasks, self, Sealer(Purpose.TASK, ring, endpoint=endpoint), endpoint)
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
             "ping": self._ping,
@@ -116,11 +135,19 @@ class Dispatcher:
             "logging/setLevel": self._set_level,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
+            "tasks/get": self.tasks.get,
+            "tasks/update": self.tasks.update,
+            "tasks/cancel": self.tasks.cancel,
             **{method: self._lister(method) for method in LIST_KINDS},
         }
 
-    def initialize(self, params: Shallow) -> tuple[Session, bytes]:
-        """Open a session: the session and the ``initialize`` result. Raises RpcError."""
+    def initialize(
+        self, params: Shallow, principal: str = LOCAL, *, lasting: bool = False
+    ) -> tuple[Session, bytes]:
+        """Open a session: the session and the ``initialize`` result. Raises RpcError.
+
+        :param lasting: its client gets an id to come back with.
+        """
         try:
             requested = jsonrpc.value(params["protocolVersion"])
             info = jsonrpc.value(params["clientInfo"]) if "clientInfo" in params else {}
@@ -132,7 +159,7 @@ class Dispatcher:
             features = features_of(jsonrpc.value(params.get("capabilities", msgspec.Raw(b"{}"))))
         except msgspec.MsgspecError:
             features = ()
-        session = self.sessions.open(version, name, features)
+        session = self.sessions.open(version, name, features, principal, lasting=lasting)
         result: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": capabilities(Era.HANDSHAKE),
@@ -179,6 +206,10 @@ class Dispatcher:
                 return
             if "requestId" in params:
                 session.cancel(bytes(params["requestId"]), jsonrpc.text(params.get("reason")) or "cancelled")
+        elif method == "notifications/progress":
+            session.reported(jsonrpc.object_of(message.get("params")) or {})
+        elif method == "notifications/roots/list_changed":
+            self._interests.roots_changed(session)
 
     # our own
 
@@ -219,12 +250,14 @@ class Dispatcher:
             )
         assert caller.session is not None
         caller.session.log_level = rank
-        await self._interests.set_log_level(level)
+        await self._interests.set_log_level(level, caller.session)
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     # passed on
 
     async def _call_tool(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
+        params.pop("task", None)  # the experimental tasks of 2025-11-25, which are not offered
         return await self._named(caller, ident, params, ItemKind.TOOL, "tools/call")
 
     async def _get_prompt(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
@@ -250,7 +283,19 @@ class Dispatcher:
             params["name"] = jsonrpc.raw(entry.original)
         if kind is not ItemKind.TOOL:
             return await self._forward(caller, ident, entry.server, method, params)
-        return await self._forward_call(caller, ident, entry, params, _mirrored(caller, entry.data, params))
+        headers = mirrored_headers(caller, entry.data, params)
+        if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
+            return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
+        answer = await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
+        if answer.find(MISMATCH, 0, 256) > 0 and "requestState" not in params:
+            # Its schema has changed, and with it what headers must repeat: nothing was executed.
+            await self._board.list_anew(entry.server)
+            if (fresh := self._board.catalog.get(kind, name)) is not None and fresh.data != entry.data:
+                headers = param_headers(usable_mirrors(fresh.data), params)
+                answer = await self._forward_call(
+                    caller, ident, fresh.server, fresh.original, params, headers
+                )
+        return answer
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -263,18 +308,35 @@ class Dispatcher:
         hint = f"Did you mean {', '.join(near)}?" if near else f"List the {kind.value}s again."
         return RpcError(protocol.INVALID_PARAMS, f"Unknown {kind.value}: {name[:200]}.", hint)
 
+    # what tasks need of us
+
+    def upstream(self, name: str) -> Upstream | None:
+        """The server of that name."""
+        return self._board.upstreams.get(name)
+
+    async def attempt(
+        self, caller: Caller, ident: Raw, server: str, params: Shallow, headers: bytes
+    ) -> bytes:
+        """Pass a tool call on: the whole response. Raises GatewayError."""
+        name = jsonrpc.text(params.get("name")) or ""
+        return await self._forward_call(caller, ident, server, name, params, headers)
+
+    def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
+        """Give up a call that is parked."""
+        self.parking.abandon(principal, binding_of(server, method, params), handle, "the client gave it up")
+
     async def _forward_call(
-        self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes
+        self, caller: Caller, ident: Raw, server: str, name: str, params: Shallow, headers: bytes
     ) -> bytes:
         """Pass a call of a tool on, and note what came of it."""
         client = params.get("_meta") if caller.session is None else caller.session.client
         started = perf_counter()
         try:
-            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
+            answer = await self._forward(caller, ident, server, "tools/call", params, headers)
         except BaseException as error:
-            self._calls.failed(entry.server, entry.original, client, params, started, error)
+            self._calls.failed(server, name, client, params, started, error)
             raise
-        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
+        self._calls.answered(server, name, client, params, started, ident, answer)
         return answer
 
     async def _forward(
@@ -292,28 +354,34 @@ class Dispatcher:
         if caller.era is Era.STATELESS:
             if await upstream.era(caller.era) is Era.STATELESS:
                 return await self._forward_stateless(caller, ident, upstream, method, params, headers)
-            if method in _MAY_ASK:
+            if caller.log_level is not None:
+                await self._interests.log_from(upstream, caller.log_level)
+            if method in MAY_ASK:
                 return await self._forward_parkable(caller, ident, upstream, method, params)
+        retry: Shallow | None = None
         for _ in range(MAX_ROUNDS):
             connection, reply = await upstream.request(
-                caller.era, method, params, site=caller, headers=headers, said=caller.said
+                caller.era, method, params, site=caller, headers=headers, said=caller.said, retry=retry
             )
-            assert connection.peer is not None
-            if reply.result is None or connection.peer.era is caller.era:
-                return _passed(ident, reply)
-            wanted = input_required(reply.result)
+            peer = connection.peer
+            assert peer is not None
+            if reply.error is None and peer.protocol_version == caller.revision:
+                return passed(ident, reply)
+            wanted = None
+            if peer.era is Era.STATELESS and reply.result is not None and method in MAY_ASK:
+                wanted = input_required(reply.result)
             if wanted is None:
-                return jsonrpc.result(ident, result_for(caller.era, method, reply.result, server))
-            params = {**params, **await gather_input(caller, wanted, server)}
+                return passed(ident, crossed(caller, connection, reply, method))
+            retry = await gather_input(caller, wanted, server, peer.protocol_version)
         raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
 
     async def _forward_stateless(
         self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow, headers: bytes
     ) -> bytes:
         """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
-        binding = _binding(upstream.name, method, params)
+        binding = binding_of(upstream.name, method, params)
         if "requestState" in params:
-            state = self._states.open(binding, jsonrpc.text(params["requestState"]) or "")
+            state = self._states.open(caller.principal, binding, jsonrpc.text(params["requestState"]) or "")
             if state is None:
                 raise RpcError(
                     protocol.INVALID_PARAMS,
@@ -321,38 +389,46 @@ class Dispatcher:
                     "Send the request again without it.",
                 )
             params["requestState"] = msgspec.Raw(state.encode())
-        _, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
+        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
         wanted = input_required(reply.result) if reply.result is not None else None
         if wanted is None or "requestState" not in wanted:
-            return _passed(ident, reply)
-        sealed = self._states.seal(binding, bytes(wanted["requestState"]).decode(), STATE_LIFETIME)
+            return passed(ident, reply if reply.error is None else crossed(caller, connection, reply, method))
+        state = bytes(wanted["requestState"]).decode()
+        sealed = self._states.seal(caller.principal, binding, state, STATE_LIFETIME)
         return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
 
     async def _forward_parkable(
         self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow
     ) -> bytes:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
-        binding = _binding(upstream.name, method, params)
+        binding = binding_of(upstream.name, method, params)
         state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        meta = jsonrpc.object_of(params.get("_meta")) or {}
+        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+        features = features_of(jsonrpc.value(declared) if declared is not None else None)
         if state is not None:
-            given = jsonrpc.shallow(responses) if responses is not None else {}
-            outcome = await self.parking.resume(caller, binding, jsonrpc.text(state) or "", given)
+            token = meta.get("progressToken")
+            outcome = await self.parking.resume(
+                caller, binding, jsonrpc.text(state) or "", given or {}, token
+            )
         else:
-            meta = jsonrpc.object_of(params.get("_meta")) or {}
-            declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
             outcome = await self.parking.run(
                 caller,
-                features_of(jsonrpc.value(declared) if declared is not None else None),
+                features,
                 binding,
                 lambda site: upstream.request(caller.era, method, params, site=site),
             )
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        assert connection.peer is not None
-        if reply.result is None or connection.peer.era is caller.era:
-            return _passed(ident, reply)
-        return jsonrpc.result(ident, result_for(caller.era, method, reply.result, upstream.name))
+        return passed(ident, crossed(caller, connection, reply, method, features))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -419,74 +495,11 @@ class Dispatcher:
             raise self._no_resource(caller, uri)
         assert caller.session is not None
         await self._interests.subscribe(caller.session, uri, candidates[0])
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
 
     async def _unsubscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         assert caller.session is not None
         await self._interests.unsubscribe(caller.session, self._uri(params))
+        await self.sessions.remember(caller.session)
         return jsonrpc.result(ident, b"{}")
-
-
-def _mirrored(caller: Caller, definition: bytes, params: Shallow) -> bytes:
-    """The headers that repeat arguments: those of the caller checked, those for the server made."""
-    found = usable_mirrors(definition)
-    if not found:
-        return b""
-    if caller.headers is not None:
-        check_headers(found, params, caller.headers)
-    return param_headers(found, params)
-
-
-def _binding(server: str, method: str, params: Shallow) -> str:
-    """What a handle is bound to: the request it may come back with."""
-    name = jsonrpc.text(params.get(_NAMES.get(method, ""))) or ""
-    return f"{server}\0{method}\0{name}"
-
-
-def _passed(ident: Raw, reply: Reply) -> bytes:
-    """A server's answer, as it is."""
-    if reply.result is not None:
-        return jsonrpc.result(ident, reply.result)
-    return jsonrpc.error(ident, reply.error or {"code": protocol.INTERNAL_ERROR, "message": "No result."})
-
-
-def capabilities(era: Era) -> dict[str, Any]:
-    """Our ``ServerCapabilities``.
-
-    The four lists are always offered: servers may appear at any time, and a client that was not
-    told of a list does not ask for it again.
-    """
-    offered: dict[str, Any] = {
-        "tools": {"listChanged": True},
-        "prompts": {"listChanged": True},
-        "resources": {"listChanged": True},
-        "completions": {},
-    }
-    if era is Era.HANDSHAKE:
-        offered["logging"] = {}
-        offered["resources"]["subscribe"] = True
-    return offered
-
-
-def joined_instructions(texts: Iterable[tuple[str, str]]) -> str:
-    """The instructions of many servers as one text, each under its server's name.
-
-    A model reads all of it before its first word, so each server gets a page and all together four.
-    """
-    parts = [f"## {name}\n{text.strip()[:INSTRUCTIONS_EACH]}" for name, text in texts if text.strip()]
-    return "\n\n".join(parts)[:INSTRUCTIONS_ALL]
-
-
-def discover_result(instructions: str) -> bytes:
-    """The ``server/discover`` result (2026-07-28, Discovery)."""
-    result: dict[str, Any] = {
-        "resultType": "complete",
-        "supportedVersions": list(protocol.SUPPORTED_VERSIONS),
-        "capabilities": capabilities(Era.STATELESS),
-        "_meta": {protocol.META_SERVER_INFO: client_info()},
-        "ttlMs": 5000,
-        "cacheScope": "private",
-    }
-    if instructions:
-        result["instructions"] = instructions
-    return jsonrpc.encode(result)

@@ -10,11 +10,15 @@ import msgspec
 from gateway import jsonrpc, protocol
 from gateway.endpoint.caller import Caller
 from gateway.endpoint.dispatch import Dispatcher
+from gateway.endpoint.events import EventLog, EventStream
 from gateway.endpoint.notices import Filter, Notices
-from gateway.endpoint.sessions import Outbox, Session
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session, SessionGone
 from gateway.endpoint.stateless import check_stateless, is_stateless, unsupported_version
 from gateway.endpoint.stream import (
+    KEEP_ALIVE,
     STREAM_HEADERS,
+    CallStream,
     ClientLeft,
     DisconnectWatch,
     Receive,
@@ -22,14 +26,14 @@ from gateway.endpoint.stream import (
     Scope,
     Send,
     event,
+    read_stream,
 )
 from gateway.errors import GatewayError, RpcError
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.principal import LOCAL
 from gateway.protocol import Era
 from gateway.upstream.call import CallCancelled
 
-KEEP_ALIVE: Final = 15.0
-"""Seconds between comments on a quiet stream, so that nothing on the way closes it."""
 MAX_STREAMS: Final = 8
 """Notification streams one session may have open."""
 
@@ -42,9 +46,10 @@ class HttpEndpoint:
     :param max_body: bytes a request body may have.
     """
 
-    def __init__(self, dispatcher: Dispatcher, notices: Notices, max_body: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, notices: Notices, events: EventLog, max_body: int) -> None:
         self._dispatcher = dispatcher
         self._notices = notices
+        self._events = events
         self._max_body = max_body
         self.active = 0
         self.served = 0
@@ -53,14 +58,15 @@ class HttpEndpoint:
         """Serve one HTTP request."""
         headers = dict(scope["headers"])
         method = scope["method"]
+        principal = scope.get("toolyard.principal", LOCAL)
         self.active += 1
         try:
             if method == "POST":
-                await self._post(headers, receive, send)
+                await self._post(headers, principal, receive, send)
             elif method == "GET":
-                await self._get(headers, receive, send)
+                await self._get(headers, principal, receive, send)
             elif method == "DELETE":
-                await self._delete(headers, send)
+                await self._delete(headers, principal, send)
             else:
                 await _plain(send, 405, b"", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
         except GatewayError as error:
@@ -71,7 +77,7 @@ class HttpEndpoint:
 
     # POST
 
-    async def _post(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _post(self, headers: dict[bytes, bytes], principal: str, receive: Receive, send: Send) -> None:
         if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             raise RpcError(
                 protocol.INVALID_REQUEST,
@@ -88,19 +94,21 @@ class HttpEndpoint:
                 "Send Accept: application/json, text/event-stream.",
                 status=406,
             )
+        # Both will do; a client that names event streams first gets its answer as one.
+        prefers = streams and accept.startswith(b"text/event-stream")
         body = await self._body(headers, receive)
         message = jsonrpc.parse(body)
         version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
         if isinstance(message, list):
-            await self._batch(headers, version, message, send)
+            await self._batch(headers, principal, message, send)
             return
         try:
             if is_stateless(version, message):
-                await self._stateless(headers, version, message, receive, send, streams)
+                await self._stateless(headers, principal, version, message, receive, send, streams, prefers)
                 return
             if version and version not in protocol.HANDSHAKE_VERSIONS:
                 raise unsupported_version(version)
-            await self._handshake(headers, message, send, streams)
+            await self._handshake(headers, principal, message, receive, send, streams, prefers)
         except RpcError as error:  # even a refusal repeats the id
             await _json(send, _status(error), jsonrpc.error(_ident(message), error.to_error()))
 
@@ -133,64 +141,86 @@ class HttpEndpoint:
             status=413,
         )
 
-    def _session(self, headers: dict[bytes, bytes]) -> Session:
+    async def _session(self, headers: dict[bytes, bytes], principal: str) -> Session:
         token = headers.get(b"mcp-session-id")
         if token is None:
             raise RpcError(
                 protocol.INVALID_REQUEST, "Mcp-Session-Id is missing.", "Send initialize first.", status=400
             )
-        session = self._dispatcher.sessions.find(token.decode("latin-1"))
+        text = token.decode("latin-1")
+        sessions = self._dispatcher.sessions
+        session = sessions.find(text, principal) or await sessions.recall(text, principal)
         if session is None:  # 2025-11-25, Session Management: 404 has the client initialize again
-            raise RpcError(protocol.INVALID_REQUEST, "This session is unknown or has ended.", status=404)
+            raise SessionGone("This session is unknown or has ended.")
         return session
 
-    def _versioned_session(self, headers: dict[bytes, bytes]) -> Session:
+    async def _versioned_session(self, headers: dict[bytes, bytes], principal: str) -> Session:
         """The session of a request without a body, whose version its header alone names."""
         version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
         if version and version not in protocol.HANDSHAKE_VERSIONS:
             raise unsupported_version(version)
-        return self._session(headers)
+        return await self._session(headers, principal)
 
     async def _handshake(
-        self, headers: dict[bytes, bytes], message: Shallow, send: Send, streams: bool
+        self,
+        headers: dict[bytes, bytes],
+        principal: str,
+        message: Shallow,
+        receive: Receive,
+        send: Send,
+        streams: bool,
+        prefers: bool,
     ) -> None:
         method = jsonrpc.text(message.get("method"))
         if method is None:
             if "result" in message or "error" in message:
-                self._dispatcher.response(self._session(headers), message)
+                self._dispatcher.response(await self._session(headers, principal), message)
                 await _plain(send, 202, b"")
                 return
             raise RpcError(protocol.INVALID_REQUEST, "The message has no method.")
         ident = jsonrpc.request_id(message)
         if method == "initialize" and ident is not None:
-            await self._initialize(ident, message, send)
+            await self._initialize(ident, principal, message, send)
             return
-        session = self._session(headers)
+        session = await self._session(headers, principal)
         if ident is None:
             self._dispatcher.notification(session, method, message)
             await _plain(send, 202, b"")
             return
-        stream = ResponseStream(send)
-        caller = Caller(Era.HANDSHAKE, session, stream.emit if streams else None, session.log_level)
+        if not streams:
+            caller = Caller(Era.HANDSHAKE, session, None, session.log_level, principal=principal)
+            await _json(send, 200, await self._answer(caller, method, ident, message))
+            return
+        stream = CallStream(self._events, session, ident, send, receive, prefers or session.came_back)
+        caller = Caller(Era.HANDSHAKE, session, stream.emit, session.log_level, principal=principal)
+        caller.stream = stream
         try:
             answer = await self._answer(caller, method, ident, message)
             if stream.started:
                 await stream.finish(answer)
+            elif prefers:
+                await _one_event(send, answer)
             else:
                 await _json(send, 200, answer)
+        except SessionGone as error:
+            if not stream.started:
+                raise
+            await stream.finish(jsonrpc.error(ident, error.to_error()))
         finally:
             await stream.close()
 
     async def _answer(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
         try:
             return await self._dispatcher.handle(caller, method, ident, message)
+        except SessionGone:
+            raise
         except GatewayError as error:
             return jsonrpc.error(ident, error.to_error())
 
-    async def _initialize(self, ident: Raw, message: Shallow, send: Send) -> None:
+    async def _initialize(self, ident: Raw, principal: str, message: Shallow, send: Send) -> None:
         try:
             params = jsonrpc.shallow(message.get("params") or msgspec.Raw(b"{}"))
-            session, result = self._dispatcher.initialize(params)
+            session, result = self._dispatcher.initialize(params, principal, lasting=True)
         except msgspec.MsgspecError:
             raise RpcError(protocol.INVALID_PARAMS, "The params of initialize must be an object.") from None
         except RpcError as error:
@@ -199,9 +229,9 @@ class HttpEndpoint:
         await _json(send, 200, jsonrpc.result(ident, result), [(b"mcp-session-id", session.token.encode())])
 
     async def _batch(
-        self, headers: dict[bytes, bytes], version: str, messages: list[Shallow], send: Send
+        self, headers: dict[bytes, bytes], principal: str, messages: list[Shallow], send: Send
     ) -> None:
-        session = self._session(headers)
+        session = await self._session(headers, principal)
         if session.version not in protocol.BATCHING_VERSIONS:
             raise RpcError(
                 protocol.INVALID_REQUEST,
@@ -230,18 +260,21 @@ class HttpEndpoint:
         if ident is None:
             self._dispatcher.notification(session, method, message)
             return None
-        return await self._answer(Caller(Era.HANDSHAKE, session, None, None), method, ident, message)
+        caller = Caller(Era.HANDSHAKE, session, None, None, principal=session.principal)
+        return await self._answer(caller, method, ident, message)
 
     # 2026-07-28
 
     async def _stateless(
         self,
         headers: dict[bytes, bytes],
+        principal: str,
         version: str,
         message: Shallow,
         receive: Receive,
         send: Send,
         streams: bool,
+        prefers: bool,
     ) -> None:
         method = jsonrpc.text(message.get("method"))
         if method is None:
@@ -256,9 +289,10 @@ class HttpEndpoint:
         try:
             log_level = check_stateless(headers, version, method, message)
             if method == "subscriptions/listen":
-                await self._listen(ident, message, receive, send)
+                await self._listen(principal, ident, message, receive, send)
                 return
-            caller = Caller(Era.STATELESS, None, stream.emit if streams else None, log_level, headers)
+            emit = stream.emit if streams else None
+            caller = Caller(Era.STATELESS, None, emit, log_level, headers, principal)
             watch = DisconnectWatch(receive, caller)
             answer = await self._dispatcher.handle(caller, method, ident, message)
             status = _answer_status(answer)
@@ -274,14 +308,19 @@ class HttpEndpoint:
         try:
             if stream.started:
                 await stream.finish(answer)
+            elif prefers and status == 200:
+                await _one_event(send, answer)
             else:
                 await _json(send, status, answer)
         finally:
             await stream.close()
 
-    async def _listen(self, ident: Raw, message: Shallow, receive: Receive, send: Send) -> None:
+    async def _listen(
+        self, principal: str, ident: Raw, message: Shallow, receive: Receive, send: Send
+    ) -> None:
         outbox = Outbox()
-        async with self._notices.listening(outbox, ident, Filter.parse(message)):
+        caller = Caller(Era.STATELESS, None, None, None, principal=principal)
+        async with self._notices.listening(outbox, ident, Filter.parse(message), caller):
             await self._stream(outbox, receive, send)
             if outbox.closed:
                 last = b'{"resultType":"complete","_meta":{"%b":%b}}' % (
@@ -292,7 +331,7 @@ class HttpEndpoint:
 
     # GET and DELETE
 
-    async def _get(self, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _get(self, headers: dict[bytes, bytes], principal: str, receive: Receive, send: Send) -> None:
         if b"text/event-stream" not in headers.get(b"accept", b"").lower():
             raise RpcError(
                 protocol.INVALID_REQUEST,
@@ -303,7 +342,18 @@ class HttpEndpoint:
         if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
             await _plain(send, 405, b"", [(b"allow", b"POST")])
             return
-        session = self._versioned_session(headers)
+        session = await self._versioned_session(headers, principal)
+        stream, position = self._events.open(session), 0
+        opening = stream.opening()
+        if (last := headers.get(b"last-event-id")) is not None:
+            again, position = await self._events.resume(session, last.decode("latin-1"))
+            session.came_back = True
+            if again.ident in last.decode("latin-1"):
+                opening = b""  # it knows where it is
+            stream = again
+        if stream.request is not None:
+            await read_stream(stream, position, opening, send, receive)
+            return
         if len(session.outboxes) >= MAX_STREAMS:
             raise RpcError(
                 protocol.INVALID_REQUEST,
@@ -311,14 +361,18 @@ class HttpEndpoint:
                 "Close one.",
                 status=409,
             )
-        outbox = Outbox()
-        session.outboxes.append(outbox)
+        if isinstance(session.absent, EventStream) and session.absent is not stream:
+            self._events.forget(session.absent)
+        session.absent = None
+        session.outboxes.append(stream)
         try:
-            await self._stream(outbox, receive, send)
-            if outbox.closed:
-                await send({"type": "http.response.body", "body": b""})
+            await read_stream(stream, position, opening, send, receive)
         finally:
-            session.outboxes.remove(outbox)
+            session.outboxes.remove(stream)
+            if stream.reader is None and (stream.closed or session.outboxes):
+                self._events.forget(stream)  # what is told now is told on another stream, or not at all
+            elif stream.reader is None:
+                session.absent = stream
 
     async def _stream(self, outbox: Outbox, receive: Receive, send: Send) -> None:
         """Write what arrives in the box until it is closed or the client leaves."""
@@ -345,11 +399,11 @@ class HttpEndpoint:
         except* ClientLeft:
             pass
 
-    async def _delete(self, headers: dict[bytes, bytes], send: Send) -> None:
+    async def _delete(self, headers: dict[bytes, bytes], principal: str, send: Send) -> None:
         if headers.get(b"mcp-protocol-version", b"").decode("latin-1") in protocol.STATELESS_VERSIONS:
             await _plain(send, 405, b"", [(b"allow", b"POST")])
             return
-        self._dispatcher.sessions.end(self._versioned_session(headers))
+        self._dispatcher.sessions.end(await self._versioned_session(headers, principal))
         await _plain(send, 204, b"")
 
 
@@ -381,6 +435,12 @@ async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, b
         headers += extra
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _one_event(send: Send, answer: bytes) -> None:
+    """An answer that has come already, as an event stream of one event."""
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+    await send({"type": "http.response.body", "body": event(answer)})
 
 
 async def _plain(

@@ -13,7 +13,8 @@ from gateway import jsonrpc, protocol
 from gateway.endpoint.caller import Caller
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Filter, Notices
-from gateway.endpoint.sessions import Outbox, Session
+from gateway.endpoint.outbox import Outbox
+from gateway.endpoint.sessions import Session
 from gateway.endpoint.stateless import check_stateless, is_stateless
 from gateway.endpoint.stream import STREAM_BACKLOG
 from gateway.errors import GatewayError, RpcError
@@ -225,7 +226,8 @@ class StreamClient:
         site = self._stateless[bytes(ident)] = _ListenSite(outbox)
         self._slots.release()  # a subscription lasts; it must not use up a place
         try:
-            async with self._notices.listening(outbox, ident, Filter.parse(message)):
+            caller = Caller(Era.STATELESS, None, None, None)
+            async with self._notices.listening(outbox, ident, Filter.parse(message), caller):
                 await self._pump(outbox)
         finally:
             del self._stateless[bytes(ident)]

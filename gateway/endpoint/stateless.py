@@ -12,7 +12,12 @@ from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
 from gateway.upstream.mirror import header_text
 
-_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 
 
 def is_stateless(version: str, message: Shallow) -> bool:
@@ -46,14 +51,25 @@ def check_stateless(
     named = jsonrpc.text(meta.get(protocol.META_PROTOCOL_VERSION))
     if headers is not None:
         _check_headers(headers, version, method, params, named)
-    for key in (protocol.META_PROTOCOL_VERSION, protocol.META_CLIENT_CAPABILITIES):
-        if key not in meta:
-            raise RpcError(
-                protocol.INVALID_PARAMS, f"_meta lacks {key}.", "Every request carries it.", status=400
-            )
-    if named not in protocol.STATELESS_VERSIONS:
-        raise unsupported_version(named or "")
-    return log_rank(jsonrpc.text(meta.get(protocol.META_LOG_LEVEL)))
+    if named is not None and named not in protocol.STATELESS_VERSIONS:
+        raise unsupported_version(named)
+    if named is None:
+        raise _lacking(protocol.META_PROTOCOL_VERSION)
+    if bytes(meta.get(protocol.META_CLIENT_CAPABILITIES, b""))[:1] != b"{":
+        raise _lacking(protocol.META_CLIENT_CAPABILITIES)
+    if protocol.META_LOG_LEVEL not in meta:
+        return None
+    rank = log_rank(jsonrpc.text(meta[protocol.META_LOG_LEVEL]))
+    if rank is None:  # 2026-07-28, Logging: Error Handling
+        levels = ", ".join(protocol.LOG_LEVELS)
+        raise RpcError(
+            protocol.INVALID_PARAMS, f"{protocol.META_LOG_LEVEL} must be one of {levels}.", status=400
+        )
+    return rank
+
+
+def _lacking(key: str) -> RpcError:
+    return RpcError(protocol.INVALID_PARAMS, f"_meta lacks {key}.", "Every request carries it.", status=400)
 
 
 def _check_headers(

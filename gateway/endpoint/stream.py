@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from gateway.endpoint.caller import Caller
+from gateway.endpoint.events import PRIMED, RETRY_MS, EventLog, EventStream, Reader
+from gateway.endpoint.sessions import Session
+from gateway.jsonrpc import Raw
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,6 +19,8 @@ STREAM_BACKLOG: Final = 16 * 1024 * 1024
 """Bytes of notifications that may wait for a client that does not read its response."""
 WATCH_AFTER: Final = 0.05
 """Seconds after which a call is slow enough to watch whether its client is still there."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds between comments on a quiet stream, so that nothing on the way closes it."""
 
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
@@ -91,6 +96,122 @@ class ResponseStream:
         if self._writer is not None and not self._writer.done():
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+
+
+async def read_stream(
+    stream: EventStream, position: int, opening: bytes, send: Send, receive: Receive
+) -> None:
+    """Write a stream's events from after a position on, until its end or until its reader leaves.
+
+    :param opening: what the response begins with.
+    """
+    reader = stream.attach(position)
+    await _read_on(stream, reader, opening, send, receive)
+
+
+async def _read_on(stream: EventStream, reader: Reader, opening: bytes, send: Send, receive: Receive) -> None:
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    leaving = asyncio.create_task(leave())
+    leaving.add_done_callback(lambda _: reader.wake.set())
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        await send({"type": "http.response.body", "body": opening or b": open\r\n\r\n", "more_body": True})
+        while not (reader.stopped or leaving.done()):
+            reader.wake.clear()
+            if body := stream.take(reader):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            if stream.closed and reader.position >= stream.last:
+                break
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    await reader.wake.wait()
+            except TimeoutError:
+                await send({"type": "http.response.body", "body": b": \r\n\r\n", "more_body": True})
+        if not leaving.done():
+            last = b"retry: %d\r\n\r\n" % reader.retry_ms if reader.retry_ms is not None else b""
+            await send({"type": "http.response.body", "body": last})
+    finally:
+        leaving.cancel()
+        stream.detach(reader)
+
+
+class CallStream:
+    """The response to one call of a handshake-era client: plain JSON, or a stream it can come back to.
+
+    It becomes a stream when something comes before the answer, or when the answer takes long. Nothing
+    is sent, logged or started for a call that just answers.
+
+    :param comes_back: whether its client surely asks for the rest of a stream that is closed early.
+    """
+
+    __slots__ = (
+        "_comes_back",
+        "_ident",
+        "_lingers",
+        "_log",
+        "_reading",
+        "_receive",
+        "_send",
+        "_session",
+        "_stream",
+    )
+
+    def __init__(
+        self, log: EventLog, session: Session, ident: Raw, send: Send, receive: Receive, comes_back: bool
+    ) -> None:
+        self._log, self._session, self._ident = log, session, ident
+        self._send, self._receive = send, receive
+        self._comes_back = comes_back
+        self._stream: EventStream | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._lingers = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the response is an event stream by now."""
+        return self._stream is not None
+
+    def _begin(self) -> EventStream:
+        if self._stream is None:
+            stream = self._stream = self._log.open(self._session, self._ident)
+            reader = stream.attach(0)
+            reading = _read_on(stream, reader, stream.opening(), self._send, self._receive)
+            self._reading = asyncio.create_task(reading)
+        return self._stream
+
+    def emit(self, message: bytes) -> None:
+        """Send a message before the answer. Never blocks."""
+        self._begin().put(message)
+
+    def linger(self) -> None:
+        """The call is seen in flight, now and then: the second time, it becomes a stream."""
+        if self._lingers:
+            self._begin()
+        self._lingers = True
+
+    def polled(self, retry_ms: int | None) -> None:
+        """The server has its caller come back later: have a client do so too that can (SEP-1699)."""
+        if not self._comes_back or self._session.version not in PRIMED:
+            return
+        stream = self._begin()
+        if stream.reader is not None:
+            stream.reader.stop(retry_ms if retry_ms is not None else RETRY_MS)
+
+    async def finish(self, answer: bytes) -> None:
+        """Send the answer as the last event; it waits in the log where the client has left."""
+        assert self._stream is not None
+        self._stream.finish(answer)
+        if self._reading is not None:
+            await self._reading
+
+    async def close(self) -> None:
+        """End what runs, finished or not."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
 
 class ClientLeft(Exception):

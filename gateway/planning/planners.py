@@ -74,6 +74,7 @@ class Planners:
         from gateway.planning.facts import definition_of
         from router.errors import BadRequest
         from router.ground import ground
+        from router.plan import Plan
 
         if not request.strip():
             raise BadRequest("The request is empty.", "Say what is to be done.")
@@ -91,7 +92,10 @@ class Planners:
                 continue  # gone since the search began, or no tool that a plan can call
             tools[name], names[candidate.tool[:2]] = found, name
         planner = await self._ready()
-        plan = await self._made(planner, request, tuple(tools.values()))
+        if tools:
+            plan = await self._made(planner, request, tuple(tools.values()))
+        else:
+            plan = Plan((), request, "None of the tools fits the request.")
         return Proposal(plan, tools, names, grounding, planner.name)
 
     async def again(self, situation: Situation) -> Plan | None:

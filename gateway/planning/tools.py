@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from gateway import jsonrpc
 from gateway.endpoint.caller import Caller
+from gateway.errors import UpstreamError
 from gateway.planning.planners import Planners, Proposal
 from gateway.planning.runs import Runs
 from gateway.policy.consent import visible
@@ -331,7 +332,7 @@ class _Given(CallSite):
         super().__init__()
         self._runs, self._run = runs, run
 
-    def cancel(self, reason: str) -> None:
+    def give_up(self, why: UpstreamError) -> None:
         self._runs.give_up(self._run)
 
 

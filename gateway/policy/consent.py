@@ -111,8 +111,9 @@ def question(entry: Entry, arguments: bytes) -> str:
 class Call:
     """One call, as consent is given to it: this caller, this definition, these arguments.
 
-    :param caller: who calls, by something it cannot share with others by chance.
-    :param client: what that client calls itself; for a person, and worth no more than its word.
+    :param caller: who calls: a session, or a principal.
+    :param client: what that client calls itself. Worth no more than its word, so it is nobody's right
+        to anything; but of two clients with one credential neither takes what a person allowed the other.
     """
 
     caller: str
@@ -124,7 +125,14 @@ class Call:
     @property
     def key(self) -> str:
         """Equal for equal calls, whatever the layout of their arguments."""
-        parts = (self.caller, self.toolset, self.entry.server, self.entry.original, self.entry.hash)
+        parts = (
+            self.caller,
+            self.client,
+            self.toolset,
+            self.entry.server,
+            self.entry.original,
+            self.entry.hash,
+        )
         return definition_hash(jsonrpc.encode([*parts, msgspec.Raw(self.arguments)]))
 
 

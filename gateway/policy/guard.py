@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway import jsonrpc, protocol
 from gateway.endpoint.stream import Receive, Scope, Send
+from gateway.policy.principal import bearer
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 OPEN_PATHS: Final = frozenset({"/healthz"})
@@ -33,6 +34,7 @@ class Guard:
     def __init__(self, app: object, token: str | None, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode() if token is not None else None
+        self._principal = bearer(token)
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._seen_hosts: set[bytes] = set()
@@ -79,6 +81,7 @@ class Guard:
                 challenge,
             )
             return
+        scope["toolyard.principal"] = self._principal
         await self._app(scope, receive, send)  # type: ignore[operator]
 
     def _host_allowed(self, value: bytes) -> bool:

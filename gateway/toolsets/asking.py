@@ -16,12 +16,12 @@ import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import features_of
-from gateway.bridge.seal import Sealer
 from gateway.endpoint.caller import Caller
-from gateway.errors import RpcError
+from gateway.errors import RpcError, UpstreamError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.consent import LIFETIME, Call, question
-from gateway.upstream.call import CallCancelled, CallSite
+from gateway.sealing import KeyRing, Purpose, Sealer
+from gateway.upstream.call import CallSite
 
 FEATURE: Final = "elicitation.form"
 _KEY: Final = "consent"
@@ -56,9 +56,9 @@ class _Site(CallSite):
         super().__init__()
         self.future = future
 
-    def cancel(self, reason: str) -> None:
+    def give_up(self, why: UpstreamError) -> None:
         if not self.future.done():
-            self.future.set_exception(CallCancelled(reason))
+            self.future.set_exception(why)
 
 
 _YES_OR_NO: Final[dict[str, Any]] = {"type": "object", "properties": {}}
@@ -71,7 +71,7 @@ def _elicitation(message: str, schema: dict[str, Any] = _YES_OR_NO) -> dict[str,
 async def ask_live(caller: Caller, call: Call) -> Answer | None:
     """Ask on the stream of the call. None where this client cannot be asked.
 
-    Raises CallCancelled where the call is given up meanwhile.
+    Raises UpstreamError where the call is given up meanwhile.
     """
     return await ask_text(caller, question(call.entry, call.arguments), call_waits=True)
 
@@ -79,7 +79,7 @@ async def ask_live(caller: Caller, call: Call) -> Answer | None:
 async def ask_text(caller: Caller, text: str, *, call_waits: bool = False) -> Answer | None:
     """Ask a person something through their client. None where this client cannot be asked.
 
-    :param call_waits: whether giving the call up ends the wait, with CallCancelled.
+    :param call_waits: whether giving the call up ends the wait, with UpstreamError.
     """
     return await _elicit(caller, _elicitation(text), call_waits, _answer)
 
@@ -87,7 +87,7 @@ async def ask_text(caller: Caller, text: str, *, call_waits: bool = False) -> An
 async def ask_form(caller: Caller, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     """Have a person fill in a form: what they put in. None where this client cannot be asked, or they leave.
 
-    Raises CallCancelled where the call is given up meanwhile.
+    Raises UpstreamError where the call is given up meanwhile.
     """
 
     def filled(result: Raw | None) -> dict[str, Any] | None:
@@ -143,11 +143,13 @@ class Rounds:
     """The handles of calls that go back to a stateless client for an answer.
 
     A handle is sealed to one call, arguments included: an answer to one question is worth nothing for
-    another, and it is taken once. A server's own state passes inside ours, bound in the same way.
+    another, and it is taken once, by the process that gave it. A server's own state passes inside ours,
+    bound in the same way.
     """
 
-    def __init__(self, key: bytes) -> None:
-        self._sealer = Sealer("consent", key)
+    def __init__(self, ring: KeyRing, toolset: str) -> None:
+        self._sealer = Sealer(Purpose.CONSENT, ring, endpoint=toolset)
+        self._process = secrets.token_urlsafe(9)
         self._used: OrderedDict[str, None] = OrderedDict()
 
     def can_ask(self, params: Shallow) -> bool:
@@ -174,13 +176,14 @@ class Rounds:
         )
 
     def _seal(self, call: Call, kind: str, state: str = "", lifetime: float = LIFETIME) -> str:
-        return self._sealer.seal(call.key, f"{kind}:{secrets.token_urlsafe(9)}:{state}", lifetime)
+        payload = f"{kind}:{self._process}:{secrets.token_urlsafe(9)}:{state}"
+        return self._sealer.seal(call.caller, call.key, payload, lifetime)
 
     def open(self, call: Call, params: Shallow) -> Returned:
         """What a retry brings. Raises RpcError for a handle that is not for this call, or was used."""
-        payload = self._sealer.open(call.key, jsonrpc.text(params["requestState"]) or "")
-        kind, number, state = payload.split(":", 2) if payload is not None else ("", "", "")
-        if payload is None or number in self._used:
+        payload = self._sealer.open(call.caller, call.key, jsonrpc.text(params["requestState"]) or "")
+        kind, process, number, state = payload.split(":", 3) if payload is not None else ("", "", "", "")
+        if payload is None or process != self._process or number in self._used:
             raise RpcError(
                 protocol.INVALID_PARAMS,
                 "requestState is not one this gateway gave for this call, was used, or has expired.",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +14,10 @@ import anyio.abc
 import anyio.to_thread
 
 from gateway import protocol
+from gateway.bridge.taskstate import Task
 from gateway.catalog import ValidatorCache
 from gateway.config.settings import Settings
 from gateway.endpoint.http import HttpEndpoint
-from gateway.endpoint.sessions import Session
 from gateway.errors import NotFound, RpcError
 from gateway.finder import Finder
 from gateway.jsonrpc import Shallow
@@ -71,7 +69,6 @@ class Toolsets:
         self._tasks = tasks
         self._interests = interests
         self._cache_writer = cache_writer
-        self._keys = store.key("session"), store.key("handles")
         self._records = ToolsetRecords(store)
         self._known: dict[str, Listed] = {n: Listed(t, "config") for n, t in settings.toolsets.items()}
         self._views: dict[str, View] = {}
@@ -118,7 +115,6 @@ class Toolsets:
                 toolset,
                 self._yard,
                 self._interests,
-                (self._key(0, name), self._key(1, name)),
                 self._services,
                 page_size=self._settings.page_size,
                 max_body=self._settings.max_body,
@@ -126,10 +122,6 @@ class Toolsets:
             )
         await view.refresh()
         return view
-
-    def _key(self, place: int, name: str) -> bytes:
-        """A view's own secret: what one endpoint sealed, no other takes."""
-        return hmac.digest(self._keys[place], b"toolset\0" + name.encode(), hashlib.sha256)
 
     async def endpoint(self, name: str) -> HttpEndpoint:
         """The HTTP endpoint of a toolset. Raises RpcError with HTTP status 404."""
@@ -178,12 +170,12 @@ class Toolsets:
             await view.refresh()
 
     async def remove(self, name: str) -> None:
-        """Forget a toolset; its clients' streams end. Raises NotFound, RpcError (409), RegistryError."""
+        """Forget a toolset; its clients' sessions end. Raises NotFound, RpcError (409), RegistryError."""
         self._own(name)
         await self._stored(partial(self._records.remove, name))
         self._known.pop(name, None)
         if (view := self._views.pop(name, None)) is not None:
-            await view.close()
+            await view.remove()
 
     def _own(self, name: str) -> None:
         if self.get(name).origin == "config":
@@ -209,10 +201,10 @@ class Toolsets:
         for view in self._views.values():
             view.resource_updated(server, uri, params)
 
-    def sessions(self) -> Iterator[Session]:
-        """The sessions of every view."""
+    def task_changed(self, task: Task) -> None:
+        """A task has another status now."""
         for view in self._views.values():
-            yield from view.sessions
+            view.notices.task_changed(task)
 
     # feedback
 
@@ -233,7 +225,7 @@ class Toolsets:
         return rows.row(listed.toolset, listed.origin, projection, clients)
 
     async def close(self) -> None:
-        """End every view's streams and calls, and store what waits."""
+        """End the streams and parked calls of every view, and store what waits."""
         self.finder.close()
         for view in list(self._views.values()):
             await view.close()

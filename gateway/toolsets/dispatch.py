@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from time import perf_counter
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.rounds import input_required
+from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.dispatch import Dispatcher, Interests, Switchboard
+from gateway.endpoint.dispatch import MISMATCH, Dispatcher, Interests, Switchboard
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
@@ -22,6 +21,7 @@ from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.consent import Approvals, Call, says_read_only, twice_named
 from gateway.policy.pins import PinBook, refuse_withheld
 from gateway.protocol import Era
+from gateway.sealing import KeyRing
 from gateway.toolsets import finding, meta
 from gateway.toolsets.asking import Answer, Rounds, ask_live
 from gateway.toolsets.finding import Scopes
@@ -30,8 +30,11 @@ from gateway.toolsets.trail import Trail
 from gateway.upstream.mirror import param_headers, usable_mirrors
 from registry.errors import RegistryError
 from registry.model import ItemKind
+from registry.toolsets import Toolset
 
 _NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
+_OURS: Final = frozenset({"requestState", "inputResponses", "task"})
+"""Params of a call of `call_tool` that are not the tool's as they stand."""
 PLANNING: Final = frozenset({"plan", "run", "run_status"})
 """The tools that make and run plans (`gateway.planning.tools`)."""
 
@@ -47,6 +50,10 @@ class Plans(Protocol):
 
 class Board(Switchboard, Protocol):
     """What the dispatcher needs of its view."""
+
+    @property
+    def toolset(self) -> Toolset:
+        """The toolset as it is now."""
 
     @property
     def projection(self) -> Projection:
@@ -77,18 +84,21 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class ViewDispatcher(Dispatcher):
-    """Serves the clients of one toolset.
-
-    :param key: its own, so that no session or handle of one endpoint is good at another.
-    """
+    """Serves the clients of one toolset. What it seals is good at no other endpoint."""
 
     def __init__(
-        self, board: Board, sessions: Sessions, interests: Interests, key: bytes, services: Services
+        self,
+        board: Board,
+        sessions: Sessions,
+        interests: Interests,
+        ring: KeyRing,
+        tasks: Tasks,
+        services: Services,
     ) -> None:
-        super().__init__(board, sessions, interests, services.calls, key)
+        super().__init__(board, sessions, interests, services.calls, ring, tasks, board.toolset.name)
         self._view = board
         self._services = services
-        self._rounds = Rounds(key)
+        self._rounds = Rounds(ring, board.toolset.name)
 
     async def handle(self, caller: Caller, method: str, ident: Raw, message: Shallow) -> bytes:
         """Serve a request: the whole response message. Raises GatewayError."""
@@ -142,9 +152,7 @@ class ViewDispatcher(Dispatcher):
         except RegistryError as error:
             raise finding.refused(error) from error
         text, structured = finding.answer(found, projection)
-        self._services.trail.found(
-            caller_of(caller, params), request.query, [hit.ref[:2] for hit in found.hits]
-        )
+        self._services.trail.found(caller_of(caller), request.query, [hit.ref[:2] for hit in found.hits])
         return meta.result(caller.era, text, structured)
 
     # call_tool
@@ -167,11 +175,9 @@ class ViewDispatcher(Dispatcher):
         if problems := await self._problems(entry, bytes(arguments)):
             text = f"The arguments do not fit {name}: {'; '.join(problems)}"
             return self._failed(caller, ident, f"{text}\nIts inputSchema: {_schema(entry)}")
-        who = caller_of(caller, params)
-        call = Call(
-            who, client_of(caller, params), self._view.projection.toolset.name, entry, bytes(arguments)
-        )
-        inner = {key: item for key, item in params.items() if key not in ("requestState", "inputResponses")}
+        toolset = self._view.projection.toolset.name
+        call = Call(caller_of(caller), client_of(caller, params), toolset, entry, bytes(arguments))
+        inner = {key: item for key, item in params.items() if key not in _OURS}
         if "requestState" in params:
             back = self._rounds.open(call, params)
             refusal = _refused(back.answer)
@@ -191,6 +197,11 @@ class ViewDispatcher(Dispatcher):
         inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
         headers = param_headers(usable_mirrors(entry.data), inner)
         answer = await self._made(caller, ident, entry, inner, headers)
+        if answer.find(MISMATCH, 0, 256) > 0:  # it was not executed, and what was allowed is no more
+            await self._view.list_anew(entry.server)
+            return self._failed(
+                caller, ident, f"{name} has changed. Search again, then call it as it is now."
+            )
         return self._seen(caller, ident, call, answer)
 
     async def _changed(self, entry: Entry) -> str | None:
@@ -233,16 +244,10 @@ class ViewDispatcher(Dispatcher):
         return not (approved and says_read_only(entry))
 
     async def _made(self, caller: Caller, ident: Raw, entry: Entry, params: Shallow, headers: bytes) -> bytes:
-        """Pass a call on, and have it counted as a direct one is."""
-        client = params.get("_meta") if caller.session is None else caller.session.client
-        started = perf_counter()
-        try:
-            answer = await self._forward(caller, ident, entry.server, "tools/call", params, headers)
-        except BaseException as error:
-            self._calls.failed(entry.server, entry.original, client, params, started, error)
-            raise
-        self._calls.answered(entry.server, entry.original, client, params, started, ident, answer)
-        return answer
+        """Pass a call on as a direct one is; that of a client which takes tasks may become one."""
+        if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
+            return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
+        return await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
 
     async def _ask(self, caller: Caller, call: Call) -> Answer:
         """A person's answer, through the client or from the control socket. Raises ConsentRequired."""
@@ -262,16 +267,16 @@ class ViewDispatcher(Dispatcher):
         wanted = input_required(result) if caller.era is Era.STATELESS else None
         if wanted is not None:
             return jsonrpc.result(ident, self._rounds.wrap(call, wanted))
-        if not _is_error(result):
+        if not _is_error(result) and not _is_task(result):
             self._services.trail.succeeded(call.caller, call.entry.server, call.entry.original)
         return answer
 
 
-def caller_of(caller: Caller, params: Shallow) -> str:
-    """Who calls: the session, or in the stateless era what the client says of itself."""
+def caller_of(caller: Caller) -> str:
+    """Who calls: the session, or in the stateless era whose credential the request has."""
     if caller.session is not None:
         return f"session {caller.session.ident}"
-    return "client " + hashlib.sha256(client_of(caller, params).encode()).hexdigest()
+    return f"principal {caller.principal}"
 
 
 def client_of(caller: Caller, params: Shallow) -> str:
@@ -300,3 +305,10 @@ def _is_error(result: Raw) -> bool:
     if b"isError" not in data:
         return False
     return bytes((jsonrpc.object_of(result) or {}).get("isError", msgspec.Raw(b"false"))) == b"true"
+
+
+def _is_task(result: Raw) -> bool:
+    """Whether the call goes on: what came of it is not known yet."""
+    if b'"task"' not in bytes(result):
+        return False
+    return jsonrpc.text((jsonrpc.object_of(result) or {}).get("resultType")) == "task"

@@ -6,7 +6,7 @@ catalog or the toolset changes, and its pages are serialised once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -78,15 +78,16 @@ def project(
     meta_tools = searching or expose == "both"
     declared = names_tool(toolset.read_only)
     by_ref = {(entry.server, entry.original): name for name, entry in shown.items()}
-    listed = {} if searching else {name: entry.data for name, entry in shown.items()}
+    listed = {} if searching else {name: (entry.data, entry.older) for name, entry in shown.items()}
     if meta_tools:
         servers = {entry.server for entry in shown.values()}
         found = meta.topics_of(shown.values())
-        listed |= meta.definitions(toolset.name, len(shown), len(servers), found)
+        ours = meta.definitions(toolset.name, len(shown), len(servers), found)
         if plans:
             from gateway.planning import tools as planning
 
-            listed |= planning.definitions()
+            ours |= planning.definitions()
+        listed |= {name: (data, data) for name, data in ours.items()}
     return Projection(
         toolset=toolset,
         source=source,
@@ -179,18 +180,19 @@ def _free_of_meta(entry: Entry) -> str:
 def _rewritten(entry: Entry, name: str, description: str | None) -> Entry:
     if name == entry.exposed and description is None:
         return entry
-    fields: dict[str, Any] = dict(jsonrpc.shallow(entry.data))
-    fields["name"] = name
-    if description is not None:
-        fields["description"] = description
-    return replace(entry, exposed=name, data=jsonrpc.encode(fields))
+    said: dict[str, Any] = (
+        {"name": name} if description is None else {"name": name, "description": description}
+    )
+    data = jsonrpc.encode({**jsonrpc.shallow(entry.data), **said})
+    older = data if entry.older == entry.data else jsonrpc.encode({**jsonrpc.shallow(entry.older), **said})
+    return replace(entry, exposed=name, data=data, older=older)
 
 
 def _catalog(
     toolset: Toolset,
     source: Catalog,
     shown: Mapping[str, Entry],
-    listed: Mapping[str, bytes],
+    listed: Mapping[str, tuple[bytes, bytes]],
     searching: bool,
     page_size: int,
 ) -> Catalog:
@@ -198,9 +200,7 @@ def _catalog(
     servers = {entry.server for entry in shown.values()}
     names = sorted(listed)
     entries: dict[ItemKind, Mapping[str, Entry]] = {ItemKind.TOOL: {} if searching else shown}
-    listings = {
-        ItemKind.TOOL: Listing(ItemKind.TOOL, tuple(names), tuple(listed[n] for n in names), page_size)
-    }
+    listings = {ItemKind.TOOL: _listing(ItemKind.TOOL, names, [listed[name] for name in names], page_size)}
     for kind in (ItemKind.PROMPT, ItemKind.RESOURCE, ItemKind.TEMPLATE):
         kept = {
             key: entry
@@ -208,7 +208,8 @@ def _catalog(
             if entry.server in servers and not toolset.tools_only
         }
         entries[kind] = MappingProxyType(kept)
-        listings[kind] = Listing(kind, tuple(kept), tuple(e.data for e in kept.values()), page_size)
+        items = [(entry.data, entry.older) for entry in kept.values()]
+        listings[kind] = _listing(kind, kept, items, page_size)
     offered = {name: source.capabilities[name] for name in source.servers if name in servers}
     if toolset.tools_only:
         offered = {name: {k: v for k, v in has.items() if k == "tools"} for name, has in offered.items()}
@@ -219,3 +220,11 @@ def _catalog(
         capabilities=MappingProxyType(offered),
         routes=() if toolset.tools_only else tuple(r for r in source.routes if r.server in servers),
     )
+
+
+def _listing(
+    kind: ItemKind, keys: Iterable[str], items: Sequence[tuple[bytes, bytes]], page_size: int
+) -> Listing:
+    """A list of items, each as clients of 2026-07-28 are shown it and as those of the handshake era are."""
+    newer, older = tuple(data for data, _ in items), tuple(data for _, data in items)
+    return Listing(kind, tuple(keys), newer, page_size, older if older != newer else ())

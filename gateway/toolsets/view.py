@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -11,12 +12,14 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from gateway import protocol
+from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Catalog, changed
-from gateway.endpoint.dispatch import Interests, joined_instructions
+from gateway.clients import Clients
+from gateway.endpoint.dispatch import Interests
 from gateway.endpoint.http import HttpEndpoint
+from gateway.endpoint.introduction import joined_instructions
 from gateway.endpoint.notices import Notices
-from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.jsonrpc import Shallow
 from gateway.listings import cached_lists
@@ -55,11 +58,22 @@ class Yard(Protocol):
     def calls(self) -> CallLog:
         """What hears of every call."""
 
+    @property
+    def clients(self) -> Clients:
+        """Whose clients those of every endpoint are, and what seals what they hold."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """The calls that go on after their client was given a task."""
+
     def known(self, name: str) -> ServerCatalog | None:
         """The last known catalog of a server."""
 
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
+
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
 
 
 class Wants(Interests, Protocol):
@@ -75,7 +89,6 @@ class Wants(Interests, Protocol):
 class View:
     """A toolset's endpoint. Make it with `View.open`; it lives until the toolset is removed.
 
-    :param keys: two secrets of its own, for session ids and for handles.
     :param write_cache: keeps the first lists on disk for `toolyard stdio --toolset`; blocks.
     """
 
@@ -84,7 +97,6 @@ class View:
         toolset: Toolset,
         yard: Yard,
         interests: Wants,
-        keys: tuple[bytes, bytes],
         services: Services,
         *,
         page_size: int,
@@ -103,10 +115,13 @@ class View:
         self._plans = services.plans is not None
         self._projection: Projection | None = None
         self._scopes: Scopes | None = None
-        self.sessions = Sessions(keys[0])
-        self.notices = Notices(self.sessions, self._watch, interests.unwatch)
-        self.dispatcher = ViewDispatcher(self, self.sessions, interests, keys[1], services)
-        self.endpoint = HttpEndpoint(self.dispatcher, self.notices, max_body)
+        self._watched: Counter[str] = Counter()
+        clients = yard.clients
+        self.sessions = clients.open(toolset.name)
+        self.notices = Notices(self.sessions, self._watch, self._unwatch)
+        self.dispatcher = ViewDispatcher(self, self.sessions, interests, clients.ring, yard.tasks, services)
+        self.notices.tasks = self.dispatcher.tasks
+        self.endpoint = HttpEndpoint(self.dispatcher, self.notices, clients.events, max_body)
 
     # what its dispatcher asks of it
 
@@ -151,6 +166,11 @@ class View:
     async def settled(self) -> None:
         """Wait, within the shared grace, for servers whose catalog was never seen."""
         await self._yard.settled()
+        await self.refresh()
+
+    async def list_anew(self, server: str) -> None:
+        """Ask a server for its tools again."""
+        await self._yard.list_anew(server)
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -199,7 +219,17 @@ class View:
                 log.error("the lists of toolset '%s' could not be written: %s", self.toolset.name, error)
 
     async def _watch(self, uris: frozenset[str]) -> None:
-        await self._interests.watch(frozenset(uri for uri in uris if self._serves(uri)))
+        if not all(map(self._serves, uris)):
+            await self._yard.settled()
+        served = frozenset(filter(self._serves, uris))
+        self._watched.update(served)
+        await self._interests.watch(served)
+
+    def _unwatch(self, uris: frozenset[str]) -> None:
+        left = frozenset(uri for uri in uris if self._watched[uri] > 0)  # and not what was never watched
+        self._watched.subtract(left)
+        self._watched = +self._watched
+        self._interests.unwatch(left)
 
     def _serves(self, uri: str) -> bool:
         return bool(self.catalog.read_candidates(uri))
@@ -210,10 +240,15 @@ class View:
             self.notices.resource_updated(uri, params)
 
     async def close(self) -> None:
-        """End every stream and connection, and give up every call."""
+        """The gateway ends: so do listeners' streams and parked calls. Sessions go on in the next process."""
+        self.notices.close()
+        await self.dispatcher.parking.close()
+
+    async def remove(self) -> None:
+        """The toolset was removed: end its sessions, its connections, its tasks, and every call."""
         self._closed = True
         for task in list(self.connections):
             task.cancel()
-        self.notices.close()
-        self.sessions.close()
-        await self.dispatcher.parking.close()
+        self._yard.clients.end(self.toolset.name)
+        self._yard.tasks.leave(self.toolset.name)
+        await self.close()

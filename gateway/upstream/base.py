@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from gateway import jsonrpc, protocol
 from gateway.bridge import features
+from gateway.bridge.crossing import answer_for, ask_for
+from gateway.bridge.rewrites import Leg
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
 from gateway.upstream.call import CallSite, PendingCall, Reply, Withdraw
+from gateway.upstream.listening import Listen, Listening
 from gateway.upstream.peer import Peer, stateless_meta
 
 log = logging.getLogger("toolyard.upstream")
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes one message of a server may have."""
+MAX_ASKED: Final = 1024
+"""Requests of a server that may wait for clients."""
+MAX_ELICITED: Final = 1024
+"""URLs shown to clients that the server may yet say are done with."""
 WATCH_TIMEOUT: Final = 30.0
-ACKNOWLEDGED_WITHIN: Final = 2.0
 FOR_EVER: Final = 1e8
 """Seconds of a request that lasts as long as its connection."""
 
@@ -39,14 +45,20 @@ class Connection(ABC):
         self.server = server
         self.peer: Peer | None = None
         self.lost = False
+        self.declared: Mapping[str, Any] = features.DECLARED
+        self.home: CallSite | None = None
+        """The only client there is, on a connection that is not shared."""
         self._on_message = on_message
         self._on_lost = on_lost
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
-        self._watched: set[str] = set()
-        self._listening: asyncio.Task[None] | None = None
-        self._acknowledged = 0
-        self._acknowledgement = asyncio.Event()
+        self._elicited: OrderedDict[bytes, CallSite] = OrderedDict()
+        self._listening: Listening | None = None
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether requests are in flight."""
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -80,10 +92,8 @@ class Connection(ABC):
     async def watch(self, uri: str) -> None:
         """Have the server tell of updates to a resource. Raises UpstreamError, RpcError."""
         assert self.peer is not None
-        if self.peer.era is Era.STATELESS:
-            self._watched.add(uri)
-            self._listen_again()
-            await self._listened_to(self._next_id)
+        if self._listening is not None:
+            await self._listening.watch(uri)
             return
         reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
         if reply.result is None:
@@ -95,52 +105,56 @@ class Connection(ABC):
     async def unwatch(self, uri: str) -> None:
         """End that. Raises UpstreamError."""
         assert self.peer is not None
-        if self.peer.era is Era.STATELESS:
-            self._watched.discard(uri)
-            self._listen_again()
+        if self._listening is not None:
+            self._listening.unwatch(uri)
             return
         await self.request("resources/unsubscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
 
-    async def _listened_to(self, after: int) -> None:
-        """Wait until the server has acknowledged that we listen, with an id above this one.
+    async def _start_listening(self, listen: Listen) -> None:
+        """Listen to a stateless server from now on."""
+        self._listening = Listening(self.server, self.new_id, listen, self._missed)
+        await self._listening.start()
 
-        Nothing is replayed (2026-07-28, Subscriptions): what changes before that is not told of.
-        A server that offers no such stream is not waited for.
-        """
-        assert self._listening is not None
-        self._listening.add_done_callback(lambda _: self._acknowledgement.set())
-        try:
-            async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
-                while self._acknowledged <= after and not self._listening.done():
-                    self._acknowledgement.clear()
-                    await self._acknowledgement.wait()
-        except TimeoutError:
-            log.info("server '%s' has not acknowledged what is listened to", self.server)
+    def _missed(self) -> None:
+        """A stream of notices was lost for a while: take all that it could tell of for changed."""
+        assert self.peer is not None
+        for kind in ("tools", "prompts", "resources"):
+            if self.peer.offers(kind):
+                self._on_message({"method": jsonrpc.raw(f"notifications/{kind}/list_changed")})
+        for uri in sorted(self._listening.watched) if self._listening is not None else ():
+            updated = {"method": jsonrpc.raw("notifications/resources/updated")}
+            self._on_message({**updated, "params": jsonrpc.raw({"uri": uri})})
 
     def notice(self, message: Shallow) -> None:
         """Take a notification that belongs to no call."""
-        if jsonrpc.text(message.get("method")) == "notifications/subscriptions/acknowledged":
-            params = jsonrpc.object_of(message.get("params")) or {}
-            meta = jsonrpc.object_of(params.get("_meta")) or {}
-            ident = jsonrpc.number_of(meta.get(protocol.META_SUBSCRIPTION_ID))
-            self._acknowledged = max(self._acknowledged, ident or 0)
-            self._acknowledgement.set()
+        method = jsonrpc.text(message.get("method"))
+        params = jsonrpc.object_of(message.get("params")) or {}
+        if method == "notifications/elicitation/complete":
+            site = self._elicited.pop(bytes(params.get("elicitationId", b"")), None)
+            if site is not None:  # "only to the client that initiated the elicitation request"
+                site.tell(message)
             return
+        if self._listening is not None:
+            meta = jsonrpc.object_of(params.get("_meta")) or {}
+            tag = meta.pop(protocol.META_SUBSCRIPTION_ID, None)
+            ident = jsonrpc.number_of(tag)
+            if method == "notifications/subscriptions/acknowledged":
+                self._listening.acknowledged(ident)
+                return
+            if tag is not None:
+                if ident is None or not self._listening.hears(ident):
+                    return
+                rest = {key: value for key, value in params.items() if key != "_meta"}
+                params = {**rest, "_meta": jsonrpc.raw(meta)} if meta else rest  # the tag is this leg's own
+                message = {**message, "params": jsonrpc.raw(params)}
         self._on_message(message)
 
-    def _listen_again(self) -> None:  # noqa: B027 - only stateless servers are listened to like this
-        """What a stateless server is to tell of has changed."""
-
-    def listen_params(self) -> Shallow:
-        """The params of our ``subscriptions/listen`` (2026-07-28, Subscriptions)."""
-        wanted: dict[str, Any] = {
-            "toolsListChanged": True,
-            "promptsListChanged": True,
-            "resourcesListChanged": True,
-        }
-        if self._watched:
-            wanted["resourceSubscriptions"] = sorted(self._watched)
-        return {"_meta": jsonrpc.raw(dict(stateless_meta())), "notifications": jsonrpc.raw(wanted)}
+    def elicited(self, params: Shallow, site: CallSite) -> None:
+        """A client was shown a URL to visit: it is the one to hear that the visit is over."""
+        if "elicitationId" in params:
+            self._elicited[bytes(params["elicitationId"])] = site
+            if len(self._elicited) > MAX_ELICITED:
+                self._elicited.popitem(last=False)
 
     def serve(self, message: Shallow, calls: Collection[PendingCall], send: Callable[[bytes], None]) -> None:
         """Serve a request the server sends us.
@@ -151,32 +165,66 @@ class Connection(ABC):
         :param calls: the calls it may belong to.
         :param send: sends the response to the server; called at once or later, once.
         """
-        ident, method = message["id"], jsonrpc.text(message.get("method"))
+        ident, method = message["id"], jsonrpc.text(message.get("method")) or ""
+        if self.peer is not None and self.peer.era is Era.STATELESS:
+            # "The server MUST NOT send JSON-RPC requests", and we MUST NOT send it responses.
+            log.warning("server '%s' sent a request, %s, which its era has not", self.server, method[:100])
+            return
         if method == "ping":
             send(jsonrpc.result(ident, b"{}"))
             return
         why = f"{method} cannot be put to a client: this client declared no such capability."
         if method in features.METHODS:
             clients = {call.site.client: call for call in calls if call.site is not None}
-            if len(clients) == 1:
-                key = bytes(ident)
-
-                def respond(answer: Shallow) -> None:
-                    self._asked.pop(key, None)
-                    send(jsonrpc.encode({**answer, "jsonrpc": "2.0", "id": ident}))
-
-                withdraw = next(iter(clients.values())).ask(message, respond)
-                if withdraw is not None:
-                    self._asked[key] = withdraw
+            asked = self.home if not clients else None
+            if len(clients) == 1 or asked is not None:
+                try:
+                    if self._put(message, asked or next(iter(clients.values())), send):
+                        return
+                except RpcError as error:
+                    send(jsonrpc.error(ident, error.to_error()))
                     return
                 why = f"The client that calls cannot be asked for {method}: it declared no such capability."
             elif clients:
                 why = f"{method} cannot be put to a client: calls of {len(clients)} clients are in flight."
         send(jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why}))
 
-    def withdraw(self, message: Shallow) -> None:
-        """The server gave up a request it sent us (``notifications/cancelled``)."""
+    def _put(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
+        """Put a server's request to a client. Raises RpcError where its revision has no such thing."""
+        ident, site = message["id"], asked if isinstance(asked, CallSite) else asked.site
+        assert self.peer is not None
+        assert site is not None
+        if len(self._asked) >= MAX_ASKED:
+            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_ASKED} requests to clients are open.")
+        server, client = self.peer.protocol_version, site.revision
+        leg = Leg(self.server, jsonrpc.text(message["method"]) or "")
         params = jsonrpc.object_of(message.get("params")) or {}
+        token = (jsonrpc.object_of(params.get("_meta")) or {}).get("progressToken")
+        key = bytes(ident)
+
+        def respond(answer: Shallow) -> None:
+            self._asked.pop(key, None)
+            answer = answer_for(client, server, answer, leg)
+            send(jsonrpc.encode({**answer, "jsonrpc": "2.0", "id": ident}))
+
+        def report(progress: Shallow) -> None:
+            if token is not None:
+                told = jsonrpc.encode({**progress, "progressToken": token})
+                send(jsonrpc.notification("notifications/progress", told))
+
+        withdraw = asked.ask(ask_for(client, server, message, leg), respond, report)
+        if withdraw is None:
+            return False
+        self._asked[key] = withdraw
+        self.elicited(params, site)
+        return True
+
+    def withdraw(self, message: Shallow) -> None:
+        """The server gave up a request it sent us, or a stream of ours (``notifications/cancelled``)."""
+        params = jsonrpc.object_of(message.get("params")) or {}
+        if self._listening is not None:
+            self._listening.ended(jsonrpc.number_of(params.get("requestId")))
+            return
         if "requestId" in params:
             withdraw = self._asked.pop(bytes(params["requestId"]), None)
             if withdraw is not None:

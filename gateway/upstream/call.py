@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from gateway import jsonrpc
+from gateway import jsonrpc, protocol
 from gateway.errors import UpstreamError, UpstreamTimeout
 from gateway.jsonrpc import Raw, Shallow
+from gateway.policy.principal import LOCAL
+
+if TYPE_CHECKING:
+    from gateway.upstream.private import Home
 
 MAX_CALL_SECONDS: Final = 3600.0
 """Progress extends a call's time, but never past this (2025-11-25, Lifecycle: Timeouts)."""
@@ -17,6 +21,8 @@ _PROGRESS: Final = b"progressToken"
 
 Respond: TypeAlias = Callable[[Shallow], None]
 Withdraw: TypeAlias = Callable[[], None]
+Report: TypeAlias = Callable[[Shallow], None]
+"""Takes the params of a client's ``notifications/progress`` on a request it was sent."""
 
 
 class Reply(NamedTuple):
@@ -29,25 +35,41 @@ class Reply(NamedTuple):
 class CallSite:
     """The caller's end of one request: takes what the server sends meanwhile, and can give up."""
 
-    __slots__ = ("_cancelled", "_onward", "_pending")
+    __slots__ = ("_allowed", "_onward", "_over", "_pending")
+
+    principal: str = LOCAL
+    """Whose call it is."""
+
+    revision: str = protocol.LATEST_STATELESS
+    """The revision the caller speaks."""
 
     def __init__(self) -> None:
         self._pending: PendingCall | None = None
         self._onward: CallSite | None = None
-        self._cancelled: str | None = None
+        self._over: UpstreamError | None = None
+        self._allowed: float | None = None
 
     @property
     def client(self) -> object:
         """Who calls: calls of one client share a back-channel."""
         return self
 
+    @property
+    def home(self) -> Home | None:
+        """The session for which a server may keep state, where the caller has one."""
+        return None
+
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def tell(self, message: Shallow) -> None:
+        """A notification for this client that may come after the call. Must not block or raise."""
+
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         """Put a request of the server's to the client. Must not block or raise.
 
         :param respond: takes the client's response message, once, unless withdrawn before.
+        :param report: takes what the client says of its progress until then.
         :returns: how to withdraw it, or None where this client cannot be asked for such a thing.
         """
         return None
@@ -55,22 +77,52 @@ class CallSite:
     def attach(self, pending: PendingCall) -> None:
         """The request is on its way."""
         self._pending = pending
-        if self._cancelled is not None:
-            pending.fail(CallCancelled(self._cancelled))
+        if self._over is not None:
+            pending.fail(self._over)
+        if self._allowed is not None:
+            pending.allow(self._allowed)
+
+    def retokened(self, token: Raw | None) -> None:
+        """Progress of this call belongs to another request of the caller's from now on."""
+        if self._pending is not None:
+            self._pending.token = token
 
     def forward_cancel(self, site: CallSite) -> None:
         """Giving this call up gives up the call at ``site``, which is made on its behalf."""
         self._onward = site
-        if self._cancelled is not None:
-            site.cancel(self._cancelled)
+        if self._over is not None:
+            site.give_up(self._over)
+        if self._allowed is not None:
+            site.allow(self._allowed)
+
+    def allow(self, seconds: float) -> None:
+        """Give the call so much time from now on, and each call made on its behalf."""
+        self._allowed = seconds
+        if self._onward is not None:
+            self._onward.allow(seconds)
+        if self._pending is not None:
+            self._pending.allow(seconds)
 
     def cancel(self, reason: str) -> None:
-        """Give up: the wait ends with CallCancelled and the server is told."""
-        self._cancelled = reason
+        """The caller gives up: the wait ends with CallCancelled and the server is told."""
+        self.give_up(CallCancelled(reason))
+
+    def give_up(self, why: UpstreamError) -> None:
+        """End the wait with this error; the server is told that nobody waits."""
+        self._over = why
         if self._onward is not None:
-            self._onward.cancel(reason)
+            self._onward.give_up(why)
         if self._pending is not None:
-            self._pending.fail(CallCancelled(reason))
+            self._pending.fail(why)
+
+    def linger(self) -> None:
+        """The call is seen in flight, now and then. Must not block or raise."""
+
+    def polled(self, retry_ms: int | None) -> None:
+        """The server let its own stream of this call go and is asked for the rest later.
+
+        :param retry_ms: what it said to wait (2025-11-25, Transports: Sending Messages, 6).
+        """
 
 
 class CallCancelled(UpstreamError):
@@ -131,7 +183,7 @@ class PendingCall:
         if self.site is not None:
             self.site.notify(message)
 
-    def ask(self, message: Shallow, respond: Respond) -> Withdraw | None:
+    def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         """Put a request of the server's to the caller; the clock stands still until it is answered."""
         if self.site is None:
             return None
@@ -142,12 +194,19 @@ class PendingCall:
                 self._extend()
             respond(answer)
 
-        withdraw = self.site.ask(message, answered)
+        withdraw = self.site.ask(message, answered, report)
         if withdraw is not None:
             self._asked += 1
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(self._limit, self._expire)
         return withdraw
+
+    def allow(self, seconds: float) -> None:
+        """Wait for the answer for so long from now on, with or without progress."""
+        if not self.future.done():
+            self._timeout = seconds
+            self._limit = asyncio.get_running_loop().time() + seconds
+            self._extend()
 
     def _extend(self) -> None:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,9 @@ _OF_A_CALL: Final = frozenset({"notifications/progress", "notifications/message"
 """Notifications that a server sends on a call's stream because of that call; others are for everybody."""
 Aside: TypeAlias = Callable[[Shallow, PendingCall | None], None]
 """Takes a message that answers nothing, with the call whose response it came in."""
+Broken: TypeAlias = Callable[[bytes, int | None, bool], None]
+"""Takes the last event id of a stream that ended before the answer, its retry time, and whether the
+server ended it of its own accord."""
 
 
 class NotStreamableError(UpstreamProtocolError):
@@ -67,6 +70,7 @@ class PostExchange(Exchange):
         "complete",
         "connection",
         "headers",
+        "on_broken",
         "on_message",
         "status",
     )
@@ -78,6 +82,7 @@ class PostExchange(Exchange):
         self.headers: dict[bytes, bytes] = {}
         self.connection: HttpConnection | None = None
         self.complete = False
+        self.on_broken: Broken | None = None
         self._events: EventStream | None = None
         self._inflate: zlib._Decompress | None = None
         self._chunks: list[bytes] = []
@@ -153,7 +158,8 @@ class PostExchange(Exchange):
         if call is None or call.future.done():
             return
         if self._events is not None:
-            call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
+            if not self._goes_on(of_its_own=True):
+                call.fail(UpstreamUnavailable("The server's event stream ended without an answer."))
             return
         try:
             message = jsonrpc.parse(self.body())
@@ -181,8 +187,16 @@ class PostExchange(Exchange):
 
     def lost(self, reason: Exception) -> None:
         self.complete = True
-        if self.call is not None:
+        if self.call is not None and (self.call.future.done() or not self._goes_on(of_its_own=False)):
             self.call.fail(reason)
+
+    def _goes_on(self, of_its_own: bool) -> bool:
+        """Whether the rest of a stream can be asked for (2025-11-25, Resumability and Redelivery)."""
+        events = self._events
+        if events is None or not events.last_id or self.on_broken is None:
+            return False
+        self.on_broken(events.last_id, events.retry_ms, of_its_own)
+        return True
 
 
 class NotifyExchange(PostExchange):
@@ -198,9 +212,27 @@ class NotifyExchange(PostExchange):
 
 
 class ListenExchange(PostExchange):
-    """A stream of notifications, which is no answer to anything."""
+    """A stream of notifications, which is no answer to anything; an answer ends it."""
 
     lively = False
+    on_open: Callable[[], None] | None = None
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        super().head(status, headers)
+        if self._events is not None and self.on_open is not None:
+            self.on_open()
+
+    @property
+    def last_id(self) -> bytes:
+        """The id of the last event that had one (WHATWG HTML, 9.2.6)."""
+        return self._events.last_id if self._events is not None else b""
+
+    @property
+    def retry(self) -> float | None:
+        """Seconds the server wants to pass before the stream is opened again."""
+        if self._events is None or self._events.retry_ms is None:
+            return None
+        return self._events.retry_ms / 1000
 
     def message(self, message: Shallow) -> None:
         self.lively = True
@@ -211,5 +243,14 @@ class ListenExchange(PostExchange):
 
     def end(self) -> None:
         self.complete = True
-        if self.call is not None and not self.call.future.done():
-            self.call.fail(UpstreamUnavailable("The stream of notifications ended."))
+        if self.call is None or self.call.future.done():
+            return
+        if self._events is None and self.status:  # in place of a stream: an error, or nothing of use
+            try:
+                message = jsonrpc.parse(self.body())
+            except RpcError:
+                message = {}
+            if isinstance(message, dict) and "method" not in message and self._is_answer(message):
+                self.call.answer(message)
+                return
+        self.call.fail(UpstreamUnavailable("The stream of notifications ended."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -26,6 +27,7 @@ from gateway.upstream.exchange import (
     target,
 )
 from gateway.upstream.http1 import HttpPool
+from gateway.upstream.listening import RETRY, NoStream
 from gateway.upstream.mirror import header_value
 from gateway.upstream.peer import (
     Peer,
@@ -34,17 +36,25 @@ from gateway.upstream.peer import (
     peer_from_discover,
     peer_from_initialize,
     stateless_meta,
+    supported_versions,
 )
 
 log = logging.getLogger("toolyard.upstream")
 
-_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
 ASIDE: Final = (64, 10.0)
 """Messages to a server that no caller waits for: how many at a time, and seconds for each."""
-LISTEN_RETRY: Final = (1.0, 60.0)
-"""Shortest and longest pause before a dropped notification stream is opened again."""
+RESUMES: Final = 8
+"""Attempts in a row, without one new event, to go on with a call's stream."""
+RESUME_PAUSE: Final = (1.0, 30.0)
+"""Seconds before an attempt where the server names none, and at most."""
 
 
 class HttpUpstream(Connection):
@@ -66,10 +76,11 @@ class HttpUpstream(Connection):
         self._era = era
         self._pool = pool
         self._session: str | None = None
-        self._listen_call: PendingCall | None = None
-        self._changed = False
+        self._reading: asyncio.Task[None] | None = None
         self._aside: set[asyncio.Task[None]] = set()
         self._calls: set[PendingCall] = set()
+        self._resumed: dict[PendingCall, PostExchange] = {}
+        self._resumes: set[asyncio.Task[None]] = set()
         self._closed = False
         self._head = b""
         self._set_head({})
@@ -88,13 +99,18 @@ class HttpUpstream(Connection):
             ) from None
         self._fields = fields
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._calls)
+
     async def open(self, timeout: float) -> Peer:
         try:
             async with asyncio.timeout(timeout):
                 self.peer = await (self._initialize() if self._era is Era.HANDSHAKE else self._discover())
-            self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
             if self._era is Era.STATELESS:
-                await self._listened_to(0)
+                await self._start_listening(self._listen)
+            else:
+                self._reading = asyncio.create_task(self._read_notices(), name=f"listen {self.server}")
         except TimeoutError:
             await self.close()
             raise UpstreamUnavailable(
@@ -107,7 +123,7 @@ class HttpUpstream(Connection):
         return self.peer
 
     async def _initialize(self) -> Peer:
-        exchange, reply = await self._first("initialize", initialize_params(), b"")
+        exchange, reply = await self._first("initialize", initialize_params(self.declared), b"")
         if reply is None or reply.result is None:
             error = reply.error if reply else None
             if jsonrpc.error_code(error) in protocol.MODERN_ERRORS or _names_modern_version(error):
@@ -132,7 +148,11 @@ class HttpUpstream(Connection):
     async def _discover(self) -> Peer:
         self._set_head({"MCP-Protocol-Version": protocol.LATEST_STATELESS})
         params = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
-        _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
+        for _ in range(2):
+            _, reply = await self._first("server/discover", params, b"Mcp-Method: server/discover\r\n")
+            # "retries with a supported version", which may be the one that was refused just now
+            if reply is None or protocol.LATEST_STATELESS not in supported_versions(reply.error):
+                break
         peer = peer_from_discover(self.server, reply) if reply is not None else None
         if peer is None:
             raise WrongEraError(f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS}.")
@@ -194,6 +214,8 @@ class HttpUpstream(Connection):
         session = self._session
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
         exchange = PostExchange(call, self._on_server_message)
+        if self._era is Era.HANDSHAKE:
+            exchange.on_broken = partial(self._resume_later, call, RESUMES)
         self._calls.add(call)
         try:
             await self._send(exchange, jsonrpc.request(ident, method, data), headers)
@@ -201,7 +223,8 @@ class HttpUpstream(Connection):
         except (asyncio.CancelledError, UpstreamError) as error:
             if exchange.status == 404 and session is not None and isinstance(error, UpstreamProtocolError):
                 self._session_lost()
-            if exchange.connection is not None and not exchange.complete:
+            resumed = self._resumed.get(call)
+            if exchange.connection is not None and (not exchange.complete or resumed is not None):
                 exchange.abandon()
                 if self._era is Era.HANDSHAKE:
                     self._cancel_upstream(ident)
@@ -209,11 +232,68 @@ class HttpUpstream(Connection):
         finally:
             call.settle()
             self._calls.discard(call)
+            if (resumed := self._resumed.pop(call, None)) is not None:
+                resumed.abandon()
         if not exchange.complete and exchange.connection is not None:
             exchange.connection.end_within(DRAIN)
         if exchange.status == 404 and session is not None and reply.error is not None:
             self._session_lost()
+        if reply.error is not None and self._era is Era.STATELESS:
+            self._check_version(reply.error)
         return reply
+
+    def _check_version(self, error: Raw) -> None:
+        """A server that has come to speak another version is asked anew what it speaks.
+
+        Raises SessionLostError: the request was refused, hence not executed.
+        """
+        if jsonrpc.error_code(error) == protocol.UNSUPPORTED_PROTOCOL_VERSION:
+            reason = f"Server '{self.server}' does not speak {protocol.LATEST_STATELESS} any more."
+            self._lose(reason)
+            raise SessionLostError(reason, "Try again.")
+
+    def _resume_later(
+        self, call: PendingCall, tries: int, last_id: bytes, retry_ms: int | None, of_its_own: bool
+    ) -> None:
+        """Ask for the rest of a call's stream after the pause the server wants (SEP-1699)."""
+        if self._closed or not tries:
+            call.fail(UpstreamUnavailable(f"Server '{self.server}' broke the stream of its answer."))
+            return
+        if of_its_own and call.site is not None:
+            call.site.polled(retry_ms)
+        pause = min(RESUME_PAUSE[1], RESUME_PAUSE[0] if retry_ms is None else retry_ms / 1000)
+
+        async def resume() -> None:
+            await asyncio.sleep(pause)
+            if call.future.done():
+                return
+            exchange = self._resumed[call] = PostExchange(call, self._on_server_message)
+            exchange.on_broken = lambda last, retry, own: self._resume_later(
+                call,
+                RESUMES if last != last_id else tries - 1,
+                last,
+                retry_ms if retry is None else retry,
+                own,
+            )
+            fields = {**self._own_headers, **self._fields, "Last-Event-ID": last_id.decode("latin-1")}
+            try:
+                head = request_head(self._pool, target(self._url), fields, "text/event-stream")
+                exchange.connection = await self._pool.acquire()
+                exchange.connection.send(b"GET " + head + b"\r\n", exchange)
+            except UpstreamError as error:
+                log.debug("going on with a stream of server '%s': %s", self.server, error)
+                self._resume_later(call, tries - 1, last_id, retry_ms, False)
+            except ValueError as error:
+                call.fail(UpstreamProtocolError(f"Server '{self.server}' gave a bad event id: {error}."))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._resumes.discard(task)
+            if task.cancelled():
+                call.fail(UpstreamUnavailable(f"The connection to server '{self.server}' was closed."))
+
+        task = asyncio.create_task(resume(), name=f"resume {self.server}")
+        self._resumes.add(task)
+        task.add_done_callback(ended)
 
     def _session_lost(self) -> None:
         """What HTTP 404 means while we hold a session. The request was not executed."""
@@ -274,56 +354,71 @@ class HttpUpstream(Connection):
         else:
             self.notice(message)
 
-    async def _listen(self) -> None:
-        """Keep the stream open on which the server tells of changes, with back-off."""
-        pause, longest = LISTEN_RETRY
+    async def _read_notices(self) -> None:
+        """Keep the GET stream open on which a handshake-era server tells of changes, with back-off."""
+        pause, longest = RETRY
+        opened, last_id = False, b""
         while not self._closed:
-            call = self._listen_call = PendingCall(self.new_id(), base.FOR_EVER, None, None, "notifications")
-            exchange = ListenExchange(call, self._on_server_message)
+            fields = {**self._own_headers, **self._fields}
+            if last_id:  # 2025-11-25, Resumability and Redelivery
+                fields["Last-Event-ID"] = last_id.decode("latin-1")
+            head = request_head(self._pool, target(self._url), fields, "text/event-stream")
+            exchange = ListenExchange(self._notices_call(self.new_id()), self._on_server_message)
+            if opened and not last_id:
+                exchange.on_open = self._missed
             try:
-                connection = await self._pool.acquire()
-                exchange.connection = connection
-                connection.send(self._listen_request(call.ident), exchange)
-                await call.wait()
+                await self._hold(exchange, b"GET " + head + b"\r\n")
             except UpstreamError as error:
                 log.debug("notification stream of %s: %s", self.server, error)
-            finally:
-                call.settle()
-                exchange.abandon()
             if exchange.status == 404 and self._session:
                 self._lose(f"Server '{self.server}' has lost our session.")
                 return
             if 400 <= exchange.status < 500:
                 return  # 405 and the like: the server offers no such stream
-            if self._changed:
-                self._changed = False
-                continue
-            pause = LISTEN_RETRY[0] if exchange.lively else min(pause * 2, longest)
-            await asyncio.sleep(pause)
+            opened = opened or exchange.status == 200
+            last_id = exchange.last_id or last_id
+            pause = RETRY[0] if exchange.lively else min(pause * 2, longest)
+            await asyncio.sleep(min(exchange.retry or pause, longest))
 
-    def _listen_again(self) -> None:
-        if self._listen_call is not None:
-            self._changed = True
-            self._listen_call.answer({})
+    def _notices_call(self, ident: int) -> PendingCall:
+        return PendingCall(ident, base.FOR_EVER, None, None, "notifications")
 
-    def _listen_request(self, ident: int) -> bytes:
-        if self._era is Era.HANDSHAKE:
-            fields = {**self._own_headers, **self._fields}
-            return (
-                b"GET " + request_head(self._pool, target(self._url), fields, "text/event-stream") + b"\r\n"
-            )
-        body = jsonrpc.request(ident, "subscriptions/listen", jsonrpc.encode(self.listen_params()))
+    async def _hold(self, exchange: ListenExchange, request: bytes) -> Reply:
+        """Send a request and read its stream to the end. Raises UpstreamError."""
+        call = exchange.call
+        assert call is not None
+        try:
+            connection = await self._pool.acquire()
+            exchange.connection = connection
+            connection.send(request, exchange)
+            return await call.wait()
+        finally:
+            call.settle()
+            exchange.abandon()
+
+    async def _listen(self, ident: int, params: Shallow) -> Reply:
+        body = jsonrpc.request(ident, "subscriptions/listen", jsonrpc.encode(params))
         head = self._head + b"Mcp-Method: subscriptions/listen\r\n"
-        return b"POST " + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        request = b"POST " + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        exchange = ListenExchange(self._notices_call(ident), self._on_server_message)
+        try:
+            return await self._hold(exchange, request)
+        except UpstreamError as error:
+            if 400 <= exchange.status < 500:
+                raise NoStream(f"Server '{self.server}' answers HTTP {exchange.status}.") from error
+            raise
 
     def _lose(self, reason: str) -> None:
         if not self._closed:
+            # The server refuses each call in flight by itself, which proves that it was not executed.
             self._closed = True
             self._on_lost(reason)
 
     async def close(self) -> None:
         self._closed = True
-        tasks = [*self._aside, *([self._listening] if self._listening is not None else [])]
+        if self._listening is not None:
+            await self._listening.close()
+        tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -30,6 +30,8 @@ class Peer:
     server_info: Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     capabilities: Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
     instructions: str | None = None
+    versions: tuple[str, ...] = ()
+    """All that it supports, where it said so (``server/discover``)."""
 
     def offers(self, *path: str) -> bool:
         """Whether the capabilities hold this key, or a true value at the end of this path."""
@@ -58,11 +60,13 @@ def stateless_meta() -> Mapping[str, Raw]:
     return _stateless_meta
 
 
-def initialize_params(version: str = protocol.LATEST_HANDSHAKE) -> Shallow:
+def initialize_params(
+    declared: Mapping[str, Any] = features.DECLARED, version: str = protocol.LATEST_HANDSHAKE
+) -> Shallow:
     """Params of our ``initialize``; the gateway answers for callers that lack a capability."""
     return {
         "protocolVersion": jsonrpc.raw(version),
-        "capabilities": jsonrpc.raw(features.DECLARED),
+        "capabilities": jsonrpc.raw(declared),
         "clientInfo": jsonrpc.raw(client_info()),
     }
 
@@ -100,6 +104,8 @@ def peer_from_discover(server: str, reply: Reply) -> Peer | None:
     if reply.result is None:
         code = jsonrpc.error_code(reply.error)
         if code == protocol.UNSUPPORTED_PROTOCOL_VERSION:
+            if set(supported_versions(reply.error)) & set(protocol.HANDSHAKE_VERSIONS):
+                return None  # of both eras it speaks the other one
             raise UpstreamProtocolError(
                 f"Server '{server}' does not speak {protocol.LATEST_STATELESS}: {jsonrpc.describe(reply.error)}.",
                 "Update the server.",
@@ -122,7 +128,17 @@ def peer_from_discover(server: str, reply: Reply) -> Peer | None:
         server_info=info,
         capabilities=_object(fields.get("capabilities")),
         instructions=jsonrpc.text(fields.get("instructions")),
+        versions=tuple(version for version in versions if isinstance(version, str)),
     )
+
+
+def supported_versions(error: Raw | None) -> list[str]:
+    """The versions that an error -32022 names (2026-07-28, UnsupportedProtocolVersionError)."""
+    try:
+        versions = jsonrpc.value(error)["data"]["supported"] if error is not None else []
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return []
+    return [version for version in versions if isinstance(version, str)] if isinstance(versions, list) else []
 
 
 def _object(item: Raw | None) -> Raw:

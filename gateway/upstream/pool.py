@@ -27,15 +27,11 @@ PROBE_TIMEOUT: Final = 5.0
 class PoolKey(NamedTuple):
     """Callers share a connection when all of these agree.
 
-    :param capabilities: client capabilities declared upstream.
     :param credential: whose credential the connection carries; "" is the gateway's own.
-    :param isolation: "" for a shared connection, else the session it belongs to.
     """
 
     era: Era
-    capabilities: tuple[str, ...] = ()
     credential: str = ""
-    isolation: str = ""
 
 
 class Connector:
@@ -49,10 +45,13 @@ class Connector:
         self, spec: ServerSpec, environ: Mapping[str, str], lifeline: Lifeline, log: ServerLog
     ) -> None:
         self.spec = spec
+        self.prepare: Callable[[Connection], None] | None = None
+        """Is shown each connection before it is opened."""
         self._environ = environ
         self._lifeline = lifeline
         self._log = log
         self._refused: set[Era] = set()
+        self._speaks_both = False
         self._legacy_sse = spec.transport is Transport.SSE
         self._pool = HttpPool(spec.url) if spec.url else None
 
@@ -73,6 +72,10 @@ class Connector:
             return await self._open_stdio(want, timeout, on_message, on_lost, existing)
         if self._legacy_sse:
             return await self._open(self._sse, timeout, on_message, on_lost)
+        if want is Era.HANDSHAKE and not self._refused:
+            found = await self._probe(timeout, on_message, on_lost, existing)
+            if found is not None:
+                return found
         other = Era.STATELESS if want is Era.HANDSHAKE else Era.HANDSHAKE
         for era in (want, other):
             if era in self._refused:
@@ -93,6 +96,39 @@ class Connector:
         raise UpstreamUnavailable(
             f"Server '{self.spec.name}' accepts no protocol version that we speak.", "Update the server."
         )
+
+    async def _probe(
+        self,
+        timeout: float,
+        on_message: Callable[[Connection, Shallow], None],
+        on_lost: Callable[[Connection, str], None],
+        existing: Connection | None,
+    ) -> Connection | None:
+        """A stateless connection where the server has nothing else to offer.
+
+        A server whose eras are not known is asked in the later one first (2026-07-28, Versioning:
+        Backward Compatibility): one that has it alone need not make sense of ``initialize``.
+        """
+        if existing is None:
+            if self._speaks_both:
+                return None
+            try:
+                found = await self._open(self._http(Era.STATELESS), timeout, on_message, on_lost)
+            except WrongEraError:
+                self._refused.add(Era.STATELESS)
+                return None
+        else:
+            found = existing
+        assert found.peer is not None
+        if found.peer.era is Era.STATELESS and not set(protocol.HANDSHAKE_VERSIONS) & set(
+            found.peer.versions
+        ):
+            self._refused.add(Era.HANDSHAKE)
+            return found
+        self._speaks_both = True
+        if found is not existing:
+            await found.close()
+        return None
 
     async def _open_stdio(
         self,
@@ -128,6 +164,8 @@ class Connector:
         connection = make(
             lambda message: on_message(connection, message), lambda reason: on_lost(connection, reason)
         )
+        if self.prepare is not None:
+            self.prepare(connection)
         await connection.open(timeout)
         return connection
 
@@ -164,14 +202,15 @@ class Connector:
 
 
 async def _speaks_one_era(connection: Connection) -> bool:
-    """Whether a running handshake-era server certainly has no other era to offer.
+    """Whether a running server certainly has no other era to offer.
 
-    Asked for ``server/discover``, which every 2026-07-28 server implements, it says that it does not
-    know the method. Anything else is worth a process of its own to find out.
+    One of 2026-07-28 has said which versions it supports. One of the handshake era, asked for
+    ``server/discover``, which every 2026-07-28 server implements, says that it does not know the
+    method. Anything else is worth a process of its own to find out.
     """
     assert connection.peer is not None
     if connection.peer.era is Era.STATELESS:
-        return True
+        return not set(protocol.HANDSHAKE_VERSIONS) & set(connection.peer.versions)
     try:
         params: Shallow = {"_meta": jsonrpc.raw(dict(stateless_meta()))}
         reply = await connection.request("server/discover", params, timeout=PROBE_TIMEOUT)

@@ -44,6 +44,10 @@ class SseUpstream(Connection):
         self._aside: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
+
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
         self._endpoint = loop.create_future()
@@ -55,7 +59,7 @@ class SseUpstream(Connection):
                 path = await self._endpoint
                 headers = {**self._headers, "Content-Type": "application/json"}
                 self._head = request_head(self._pool, path, headers, "application/json, text/event-stream")
-                reply = await self.request("initialize", initialize_params(), timeout=timeout)
+                reply = await self.request("initialize", initialize_params(self.declared), timeout=timeout)
                 self.peer = peer_from_initialize(self.server, reply)
                 await self.notify("notifications/initialized")
             return self.peer

@@ -79,7 +79,6 @@ class StdioConnection(Connection):
         self._writable.set()
         self._closing = False
         self._end_reason = ""
-        self._listen_change = asyncio.Event()
         self._last_words = ""
         self.garbage = 0
 
@@ -87,6 +86,10 @@ class StdioConnection(Connection):
     def pid(self) -> int | None:
         """The child's process id while it runs."""
         return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -118,8 +121,7 @@ class StdioConnection(Connection):
             async with asyncio.timeout(timeout):
                 self.peer = await self._handshake(timeout)
             if self.peer.era is Era.STATELESS:
-                self._listening = asyncio.create_task(self._listen(), name=f"listen {self.server}")
-                await self._listened_to(0)
+                await self._start_listening(self._listen)
             return self.peer
         except TimeoutError:
             await self._close_for_sure()
@@ -143,7 +145,7 @@ class StdioConnection(Connection):
         # 2026-07-28 server must refuse it with an error, which settles its era at once.
         refusal = None
         if self._era is Era.HANDSHAKE:
-            reply = await self.request("initialize", initialize_params(), timeout=timeout)
+            reply = await self.request("initialize", initialize_params(self.declared), timeout=timeout)
             if reply.result is not None:
                 peer = peer_from_initialize(self.server, reply)
                 await self.notify("notifications/initialized")
@@ -161,25 +163,8 @@ class StdioConnection(Connection):
             "Check the server's log and its version.",
         )
 
-    async def _listen(self) -> None:
-        """Keep one ``subscriptions/listen`` in flight, and replace it when what is wanted changes."""
-        while not self._closing:
-            self._listen_change.clear()
-            request = asyncio.create_task(
-                self.request("subscriptions/listen", self.listen_params(), timeout=base.FOR_EVER)
-            )
-            change = asyncio.create_task(self._listen_change.wait())
-            try:
-                await asyncio.wait({request, change}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (request, change):
-                    task.cancel()
-                await asyncio.gather(request, change, return_exceptions=True)
-            if not self._listen_change.is_set():
-                return  # the server ended it: it has nothing to tell, or it is gone
-
-    def _listen_again(self) -> None:
-        self._listen_change.set()
+    async def _listen(self, ident: int, params: Shallow) -> Reply:
+        return await self._request(ident, "subscriptions/listen", params, base.FOR_EVER)
 
     def _callers(self) -> list[PendingCall]:
         """The calls in flight that some client made."""
@@ -194,9 +179,13 @@ class StdioConnection(Connection):
         site: CallSite | None = None,
         headers: bytes = b"",
     ) -> Reply:
+        return await self._request(self.new_id(), method, params, timeout, site)
+
+    async def _request(
+        self, ident: int, method: str, params: Shallow, timeout: float, site: CallSite | None = None
+    ) -> Reply:
         if not self._writable.is_set():
             await self._drain(timeout)
-        ident = self.new_id()
         data, token = self.prepare(params, ident)
         call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
         self._pending[ident] = call
@@ -346,8 +335,7 @@ class StdioConnection(Connection):
             return
         self._closing = True
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await self._listening.close()
         pid = self._transport.get_pid()
         if self._stdin is not None:
             self._stdin.close()

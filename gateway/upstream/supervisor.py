@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -29,8 +29,11 @@ from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
 from gateway.upstream.health import Health
+from gateway.upstream.isolation import isolated, number
 from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
+from gateway.upstream.private import Owner as PrivateOwner
+from gateway.upstream.private import PrivateConnections
 from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
@@ -61,7 +64,7 @@ class State(StrEnum):
     DISABLED = "disabled"
 
 
-class Owner(Protocol):
+class Owner(PrivateOwner, Protocol):
     """What an upstream asks of the gateway that owns it."""
 
     def server_log(self, name: str) -> ServerLog:
@@ -103,11 +106,9 @@ class Upstream:
         self.log = owner.server_log(self.name)
         self._owner = owner
         self._tasks = tasks
-        self._slots = Slots(
-            f"Server '{self.name}'", _positive(server.spec.extra, "maxConcurrency", CONCURRENT)
-        )
+        self._slots = Slots(f"Server '{self.name}'", number(server.spec.extra, "maxConcurrency", CONCURRENT))
         self._budget = RetryBudget(time.monotonic)
-        self._idle_timeout = _positive(server.spec.extra, "idleTimeout", 0)
+        self._idle_timeout = number(server.spec.extra, "idleTimeout", 0)
         self._used_at = time.monotonic()
         self._ready_at = 0.0
         self._watched: set[str] = set()
@@ -119,6 +120,11 @@ class Upstream:
         self._reviving = False
         self._closed = False
         self._quiet = asyncio.Event()
+        self.private: PrivateConnections | None = None
+        if isolated(server.spec):
+            self.private = PrivateConnections(
+                self.name, lambda: owner.connector(self.server), owner, tasks, server.spec.extra
+            )
 
     @property
     def connections(self) -> list[Connection]:
@@ -140,10 +146,12 @@ class Upstream:
         site: CallSite | None = None,
         headers: bytes = b"",
         said: Callable[[], Shallow] | None = None,
+        retry: Shallow | None = None,
     ) -> tuple[Connection, Reply]:
         """Send a request over a connection in the wanted era, starting the server where needed.
 
         :param said: for a server of the stateless era, what its ``_meta`` should say of the caller.
+        :param retry: and what it asked for in an earlier round (2026-07-28, Multi Round-Trip Requests).
 
         Returns the connection that answered, as its era may be the other one, and the reply.
         Raises UpstreamError.
@@ -157,14 +165,17 @@ class Upstream:
                 await self._slots.enter(limit)
             try:
                 for attempt in (1, 2):
-                    connection = self._connections.get(PoolKey(want)) or await self._started(
-                        want, limit, params, site
-                    )
+                    connection = self._connections.get(PoolKey(want)) if self.private is None else None
+                    if connection is None:
+                        connection = await self._started(want, limit, params, site)
                     assert connection.peer is not None
                     fields = (
                         params
                         if connection.peer.era is want
-                        else params_for(connection.peer.era, params, said() if said else {})
+                        else {
+                            **params_for(connection.peer.era, method, params, self.name, said),
+                            **(retry or {}),
+                        }
                     )
                     try:
                         reply = await connection.request(
@@ -203,6 +214,9 @@ class Upstream:
 
     async def _started(self, want: Era, timeout: float, params: Shallow, site: CallSite | None) -> Connection:
         """A live connection; a caller that asked for progress hears once a second that it is waited for."""
+        if self.private is not None and site is not None:
+            self._check_wanted()
+            return await self.private.connection(site, want, timeout)
         token = _progress_token(params) if site is not None else None
         if token is None or site is None:
             return await self.connect(want, timeout)
@@ -230,10 +244,7 @@ class Upstream:
         key = PoolKey(want)
         if (connection := self._connections.get(key)) is not None:
             return connection
-        if self._closed:
-            raise UpstreamUnavailable(f"Server '{self.name}' was removed.", "List the tools again.")
-        if self.state is State.DISABLED:
-            raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
+        self._check_wanted()
         loop = asyncio.get_running_loop()
         opening = self._opening.get(key)
         if opening is None:
@@ -250,6 +261,12 @@ class Upstream:
             raise UpstreamTimeout(
                 f"Server '{self.name}' is still starting after {timeout:g} s.", "Try again in a moment."
             ) from None
+
+    def _check_wanted(self) -> None:
+        if self._closed:
+            raise UpstreamUnavailable(f"Server '{self.name}' was removed.", "List the tools again.")
+        if self.state is State.DISABLED:
+            raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
 
     async def _open(self, key: PoolKey, opening: Opening) -> None:
         future = opening.connection
@@ -401,6 +418,8 @@ class Upstream:
 
     async def end_when_idle(self) -> None:
         """Stop a child that nobody has called for its ``idleTimeout``; the next call starts it again."""
+        if self.private is not None:
+            await self.private.end_idle()
         if (
             self._idle_timeout
             and self.state is State.READY
@@ -424,7 +443,8 @@ class Upstream:
         openings, self._opening = list(self._opening.values()), {}
         for opening in openings:
             opening.scope.cancel()
-        await asyncio.gather(*(connection.close() for connection in connections))
+        private = [self.private.close()] if self.private is not None else []
+        await asyncio.gather(*(connection.close() for connection in connections), *private)
         if openings:
             await asyncio.wait([opening.connection for opening in openings], timeout=CLOSE_TIMEOUT)
 
@@ -435,18 +455,24 @@ class Upstream:
         if self.state in (State.PENDING, State.FAILED, State.NEEDS_LOGIN):
             self.state, self.error = State.IDLE, None
 
+    async def quiet(self, seconds: float) -> bool:
+        """Wait until no call is in flight. Returns whether it came to that."""
+        if self.in_flight:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
+            except TimeoutError:
+                return False
+        return True
+
     async def close(self, drain: float = 0.0) -> None:
         """Take no new calls, let calls in flight finish for ``drain`` seconds, end every connection."""
         self._closed = True
         for opening in self._opening.values():
             opening.scope.cancel()
-        if drain and self.in_flight:
-            self._quiet.clear()
-            try:
-                async with asyncio.timeout(drain):
-                    await self._quiet.wait()
-            except TimeoutError:
-                log.warning("server '%s' is closed with %d calls in flight", self.name, self.in_flight)
+        if drain and not await self.quiet(drain):
+            log.warning("server '%s' is closed with %d calls in flight", self.name, self.in_flight)
         await self._end()
         if self._connector is not None:
             self._connector.close()
@@ -454,16 +480,6 @@ class Upstream:
 
 _DEAD: Final = frozenset({State.FAILED, State.NEEDS_LOGIN, State.PENDING})
 """States in which a call is answered at once, with the reason, while the pause after a failure lasts."""
-
-
-def _positive(extra: Mapping[str, Any], key: str, default: int) -> int:
-    """A number of an entry that is ours, under ``extra`` because other clients do not know it."""
-    value = extra.get(key, default)
-    return (
-        int(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-        else default
-    )
 
 
 def _progress_token(params: Shallow) -> Any:

@@ -1,7 +1,8 @@
 """Training in a process of its own: seconds to minutes of CPU that no call shall wait for.
 
-``python -m registry.feedback.child STORE CACHE MODEL FOLDER`` reads the store and writes, into FOLDER,
-``report.json`` and, where a better adapter came out, ``adapter``. `train` runs it and keeps the result.
+``python -m registry.feedback.child CACHE MODEL FOLDER`` reads the store that ``$TOOLYARD_STORE`` names (its URL
+may hold a password, which a command line would show to everybody) and writes, into FOLDER, ``report.json`` and,
+where a better adapter came out, ``adapter``. `train` runs it and keeps the result.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ def train(store: Store, cache: Path, model: str, *, timeout: float = SECONDS) ->
     """
     with tempfile.TemporaryDirectory(prefix="toolyard-train-") as folder:
         command = [sys.executable, "-P", "-m", "registry.feedback.child"]
-        command += [str(store.path), str(cache), model, folder]
+        command += [str(cache), model, folder]
         # One thread: training shares the machine with calls.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment["TOOLYARD_STORE"] = store.place
         try:
             done = subprocess.run(
                 command,
@@ -65,11 +67,11 @@ def train(store: Store, cache: Path, model: str, *, timeout: float = SECONDS) ->
     return report
 
 
-def main(path: str, cache: str, model: str, folder: str) -> None:
+def main(place: str, cache: str, model: str, folder: str) -> None:
     from registry.feedback import training
     from registry.search.service import SearchService
 
-    with Store.open(path, readonly=True) as store:
+    with Store.open(place, readonly=True) as store:
         service = SearchService(
             store, Path(cache), model=model, say=lambda line: print(line, file=sys.stderr)
         )
@@ -102,4 +104,4 @@ if __name__ == "__main__":
     from registry.orphans import end_with_parent
 
     end_with_parent()
-    main(*sys.argv[1:5])
+    main(os.environ["TOOLYARD_STORE"], *sys.argv[1:4])

@@ -48,7 +48,7 @@ def test_null_infinite_and_wrong_sized_vectors_are_refused(store: Store, bad: ND
 def test_a_damaged_vector_counts_as_missing(store: Store) -> None:
     records = VectorRecords(store, "m", 8)
     records.put(KEYS[:3], rows(3))
-    other = sqlite3.connect(store.path)
+    other = sqlite3.connect(store.place)
     with other:
         other.execute("update vectors set vector = zeroblob(32) where hash = ?", (KEYS[0][1],))
         other.execute("update vectors set dimension = 9 where hash = ?", (KEYS[1][1],))

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from gateway_parts import STATELESS, WAIT, Client, Running, Wire, running_gateway, stdio, until
 
+from gateway.endpoint.events import NOTICES
+
 pytestmark = pytest.mark.anyio
 
 
@@ -50,7 +52,10 @@ async def stream(client: Client) -> Wire:
 async def test_a_stateless_client_that_leaves_cancels_its_call_at_the_server(running: Running) -> None:
     client = await running.session()
     wire = await open_call(client, "peer__never", {}, modern=True)
-    await until(lambda: running.pending() >= 1)
+    await until(
+        lambda: running.upstream().in_flight,
+        what="the call itself, not what is asked of the server before it",
+    )
     wire.abort()
     await until(lambda: running.pending() == 0, what="the call is forgotten")
     seen = await peer_saw(client)
@@ -157,7 +162,7 @@ async def test_a_client_that_never_reads_its_stream_bounds_what_is_kept_for_it(r
         )
         if number % 500 == 0:
             await asyncio.sleep(0)
-    assert sum(len(outbox._waiting) for outbox in session.outboxes) <= 256
+    assert sum(len(stream.events) for stream in session.outboxes) <= NOTICES  # type: ignore[attr-defined]
     assert (await client.call("peer__echo"))["result"]
     wire.abort()
     await until(lambda: not session.outboxes)

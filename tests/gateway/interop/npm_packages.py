@@ -21,6 +21,7 @@ from filelock import FileLock
 
 NODE = "node@22.23.3"
 PACKAGES = (
+    "@modelcontextprotocol/conformance@0.2.0-alpha.12",
     "@modelcontextprotocol/inspector@2.12.0",
     "@modelcontextprotocol/server-everything@2026.8.31",
     "@modelcontextprotocol/server-filesystem@2026.8.31",

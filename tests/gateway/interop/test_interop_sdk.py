@@ -135,8 +135,6 @@ async def test_log_messages_come_from_the_level_that_was_asked_for(
 ) -> None:
     if upstream == "json":
         pytest.skip("an answer in plain JSON has no room for log messages")
-    if era != "legacy" and upstream in ("stdio", "sse"):
-        pytest.skip("these servers are spoken to in the handshake era: its log level belongs to sessions")
     seen: list[Any] = []
 
     async def logged(params: t.LoggingMessageNotificationParams) -> None:

@@ -241,8 +241,11 @@ async def test_many_at_once_get_one_run_out_of_one_approval(tmp_path: Path) -> N
 # the calls that wait
 
 
+DEFINITION = b'{"name":"s__t"}'
+
+
 def call(caller: str = "me", number: int = 0) -> Call:
-    entry = Entry(ItemKind.TOOL, "s", "t", "s__t", b'{"name":"s__t"}', "hash")
+    entry = Entry(ItemKind.TOOL, "s", "t", "s__t", DEFINITION, "hash", DEFINITION)
     return Call(caller, "client", "set", entry, json.dumps({"n": number}).encode())
 
 

@@ -133,7 +133,7 @@ async def test_a_missing_value_is_asked_of_the_person_where_the_client_can(tmp_p
         visitor.content = {"q1": 3}
         ran = found(await visitor.tool("run", {"request": AHEAD}))
         assert ran["status"] == "done"
-        assert '\\"days\\": 3' in json.dumps(ran["steps"][0]["value"])
+        assert '"days": 3' in json.dumps(ran["steps"][0]["value"])
         (asked,) = visitor.asked
         field = asked["requestedSchema"]["properties"]["q1"]
         assert (field["type"], field["minimum"]) == ("integer", 1)

@@ -111,3 +111,23 @@ def test_search_sees_the_tools_of_the_toolset_at_the_version_that_is_served(
 def test_tags_of_anything_are_a_set_of_strings(junk: bytes) -> None:
     for definition in (b'{"name":"x","_meta":{"tags":[' + junk + b"]}}", b'{"tags":1,"_meta":' + junk + b"}"):
         assert all(isinstance(tag, str) for tag in tags_of(definition))
+
+
+def test_handshake_era_clients_are_shown_what_their_era_knows_renamed_or_not() -> None:
+    server = Server(ServerSpec("a", Transport.HTTP, url="http://x/mcp"), Origin.CONFIG, 0)
+    tools = [
+        json.dumps(
+            {"name": name, "inputSchema": {"type": "object"}, "outputSchema": {"type": "array"}}
+        ).encode()
+        for name in ("kept", "moved")
+    ]
+    known = {"a": ServerCatalog("a", "stateless", "2026-07-28", tools=tuple(tools))}
+    catalog = Catalog.build([server], known, NameBook(NamePolicy.PREFIX))
+    fields = {"rename": {"a/moved": "new"}, "describe": {"a/kept": "Said."}, "expose": "both"}
+    shown = project(read("any", fields), catalog, {}).catalog
+    newer, older = (json.loads(shown.page(ItemKind.TOOL, None, era))["tools"] for era in (True, False))
+    assert [tool["name"] for tool in newer] == [tool["name"] for tool in older]
+    assert {"new", "a__kept"} < {tool["name"] for tool in older}
+    assert all("outputSchema" in tool for tool in newer if tool["name"] in ("new", "a__kept"))
+    assert not any("outputSchema" in tool for tool in older if tool["name"] in ("new", "a__kept"))
+    assert [tool.get("description") for tool in older if tool["name"] == "a__kept"] == ["Said."]
