@@ -43,6 +43,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     resync: Annotated[float, Meta(ge=0, le=1e9)] = 900.0
     audit: bool = True
     store: Annotated[str, Meta(pattern="^(|postgresql(\\+psycopg)?://.+)$")] = ""
+    starters: list[str] | None = None
 
 
 class SearchSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -81,6 +82,8 @@ class Settings:
     :param resync: seconds after which connected servers are asked for their lists again; 0 for never.
     :param audit: whether calls are logged in the store.
     :param store: the URL of a Postgres database that gateways share; empty for a file of this state directory.
+    :param starters: what is served where nothing is configured: "time" and names of shipped services; None
+        means the product's own choice.
     :param file: the config.toml that was read, or None where there is none.
     :param search: how tools are found.
     :param toolsets: the tables `[toolsets.NAME]`, by name.
@@ -97,6 +100,7 @@ class Settings:
     first_list_grace: float
     log_level: LogLevel
     store: str = ""
+    starters: tuple[str, ...] | None = None
     file: Path | None = None
     pins: Pins = "pin"
     resync: float = 900.0
@@ -133,8 +137,8 @@ class Settings:
                 f"Give {_EXPECTED[name]}.",
                 expected=_EXPECTED[name],
             ) from None
-        for name in ("allowed_hosts", "allowed_origins"):
-            checked[name] = tuple(checked[name])
+        for name in ("allowed_hosts", "allowed_origins", "starters"):
+            checked[name] = None if checked[name] is None else tuple(checked[name])
         toolsets = _toolsets(path, text or "", parsed.toolsets)
         return cls(**checked, file=None if text is None else path, search=parsed.search, toolsets=toolsets)
 
@@ -231,6 +235,7 @@ _EXPECTED: Final = {
     "page_size": "an integer over 0",
     "first_list_grace": "seconds, a number of 0 or more",
     "store": "a URL, as postgresql://user@host/database",
+    "starters": 'a list of names, as ["time", "humanize"]',
     "log_level": 'one of "debug", "info", "warning", "error"',
     "pins": 'one of "pin", "warn", "follow"',
     "resync": "seconds, a number of 0 or more",
