@@ -257,3 +257,18 @@ asked = st.lists(
 def test_no_plan_is_ever_invalid(request: str, tools: list[Definition], guess: bool) -> None:
     plan = RulesPlanner(weights(), guess=guess).plan(request + " x", tools)
     assert problems(plan, {tool.name: tool for tool in tools}) == []
+
+
+def test_the_result_of_an_earlier_step_goes_where_the_request_says_so_and_nowhere_else(
+    planner: RulesPlanner,
+) -> None:
+    word = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    result = {"type": "object", "properties": {"result": {"type": "string"}}, "required": ["result"]}
+    tools = (
+        Definition("pluralize", "Return the plural form of a word.", word, result),
+        Definition("titleize", "Capitalize all the words of a string to make a title.", word, result),
+    )
+    said = planner.plan('Pluralize the word "category" and then titleize the result', tools)
+    assert [s.arguments["word"] for s in said.steps] == ["category", Ref("1", "result")]
+    named = planner.plan('Pluralize the word "category" and titleize the word "mouse"', tools)
+    assert [s.arguments["word"] for s in named.steps] == ["category", "mouse"]

@@ -32,6 +32,9 @@ _RESULT: Final = re.compile(
 _PRONOUN: Final = re.compile(
     r"\b(?:it|its|that|those|this|these|them|their|the same|whose|which)\b", re.IGNORECASE
 )
+PLAIN: Final = 1.0
+"""What it counts that a clause has no value of its own, speaks of a result, and there is but one it can mean."""
+
 _GENERIC: Final = frozenset(
     ("id name number code key data info inform result valu output list item status").split()
 )
@@ -62,18 +65,31 @@ def best_link(param: Param, call: Filled, at: int, calls: Sequence[Filled], read
     own = " ".join(reading.text[c.start : c.end] for i, c in enumerate(reading.clauses) if i in call.clauses)
     said = 0.3 if _RESULT.search(own) else 0.15 if _PRONOUN.search(own) else 0.0
     spoken = _stems(own[:600])
+    open_ = param.needed and said >= 0.3 and not _own_value(param, call, reading)
     best: Link | None = None
     for source in range(at):
         earlier = calls[source]
         if earlier.tool.name == call.tool.name:
             continue
-        for segments, schema, score in _offers(param, earlier.tool):
+        offers = _offers(param, earlier.tool)
+        plain = PLAIN if open_ and len(offers) == 1 and offers[0][0] else 0.0
+        for segments, schema, score in offers:
             if not reference_allowed(earlier.tool, segments, param.schema):
                 continue
-            total = score + said + _spoken(segments, schema, spoken, param)
-            if best is None or total > best.score:
+            total = score + said + plain + _spoken(segments, schema, spoken, param)
+            if best is None or total > best.score or (plain and total == best.score):
                 best = Link(source, join_path(segments), total)
     return best
+
+
+def _own_value(param: Param, call: Filled, reading: Reading) -> bool:
+    """Whether the clauses of a call name a value for a parameter, and not just a result by "it"."""
+    given = call.of(param)
+    if given is None or given.span is None:
+        return False
+    text = reading.text[given.span.start : given.span.end].removeprefix("the ")
+    named = _RESULT.fullmatch(text) or _PRONOUN.fullmatch(text)
+    return named is None and reading.clause_at(given.span.start) in call.clauses
 
 
 def _spoken(segments: tuple[str, ...], schema: Any, spoken: frozenset[str], param: Param) -> float:
