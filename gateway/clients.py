@@ -61,22 +61,21 @@ class Clients:
         for session in sessions:
             sessions.end(session)
 
-    def _of(self, session: Session) -> Sessions:
-        """The sessions that one belongs to; of an endpoint that is no more, those of the plain one."""
-        return self._endpoints.get(session.toolset) or self._endpoints[PLAIN]
-
     # what servers with a session of its own ask of their owner
 
     async def binding(self, home: Home) -> None:
         """A server is about to keep state for this session; returns when that would be known after a crash."""
-        if isinstance(home, Session):
-            await self._of(home).remember(home)
+        if isinstance(home, Session) and (sessions := self._endpoints.get(home.toolset)) is not None:
+            await sessions.remember(home)
 
     def unbound(self, home: Home, server: str) -> GatewayError:
         """A session calls a server whose state for it is gone: what it is told."""
         said = f"What server '{server}' kept for this session is gone."
         if isinstance(home, Session) and home.token:
-            self._of(home).end(home, calls=False)
+            if (
+                sessions := self._endpoints.get(home.toolset)
+            ) is not None:  # else it has ended with its toolset
+                sessions.end(home, calls=False)
             return SessionGone(said)
         home.lost.discard(server)  # a stream cannot be told 404: it is told once, and begins anew
         return StateLost(said, "The next call begins anew.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -55,18 +56,10 @@ class Modern(Visitor):
 
     async def when(self, ident: str, status: str) -> Any:
         """The task, once it has this status."""
-        found: list[Any] = []
-
-        async def look() -> bool:
-            found[:] = [await self.task(ident)]
-            return bool(found[0]["status"] == status)
-
-        for _ in range(500):
-            if await look():
-                break
-            await until(lambda: True)
-        assert found[0]["status"] == status, found
-        return found[0]
+        async with asyncio.timeout(10):
+            while (found := await self.task(ident))["status"] != status:
+                await asyncio.sleep(0.01)
+        return found
 
 
 def elsewhere(client: Modern, own: str) -> list[Modern]:
@@ -162,11 +155,9 @@ async def test_the_tasks_of_a_toolset_end_with_it(tmp_path: Path) -> None:
         looker = await Visitor(running, "one").enter()
         await looker.tool("books__calls")  # the server has begun
         await running.gateway.toolsets.remove("added")
-        for _ in range(500):
-            if "cancelled" in said(await looker.tool("books__calls")):
-                break
-        else:
-            pytest.fail("the server was not told")
+        async with asyncio.timeout(10):
+            while "cancelled" not in said(await looker.tool("books__calls")):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_process_of_its_own_belongs_to_a_toolsets_session_too(tmp_path: Path) -> None:
