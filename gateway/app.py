@@ -36,6 +36,9 @@ from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
+from gateway.planning.planners import Planners
+from gateway.planning.runs import Runs
+from gateway.planning.tools import PlanTools
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
 from gateway.registering import Registrar
@@ -80,6 +83,7 @@ class Gateway:
     :param trust_config: whether commands in the servers file count as approved as it stands at start,
         because a person named that file on the command line.
     :param log_dir: where servers' logs go; None keeps their last lines in memory only.
+    :param journal: where runs of plans are journalled: a file or a database's URL; None runs no plans.
     :param search_dir: for what search derives; None has it search by words alone.
     :param toolset_cache: as ``cache_writer``, for the clients of one toolset; given its name too.
     """
@@ -93,6 +97,7 @@ class Gateway:
         cache_writer: Callable[[bytes], None] | None = None,
         trust_config: bool = False,
         log_dir: Path | None = None,
+        journal: Path | str | None = None,
         search_dir: Path | None = None,
         toolset_cache: Callable[[str, bytes], None] | None = None,
     ) -> None:
@@ -129,8 +134,11 @@ class Gateway:
         self.notices.tasks = self.dispatcher.tasks
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
+        self.planners = Planners(finder)
+        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls, self.planners.again)
+        plans = PlanTools(self.runs, self.planners) if journal is not None else None
         self.toolsets = Toolsets(
-            self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache
+            self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
         self._tasks = tasks
         self._trust_config = trust_config
@@ -235,6 +243,7 @@ class Gateway:
         await self.toolsets.load()
         await self.tasks.start()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
+        self._tasks.start_soon(self.runs.recover, name="recover runs")
         self._tasks.start_soon(self.calls.run, name="count calls")
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
@@ -544,6 +553,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
+        await self.runs.close()
         self.notices.close()
         self.clients.close_streams()
         await self.tasks.close()

@@ -74,10 +74,14 @@ class Finder:
 
     async def find(self, query: str, limit: int, scope: Scope) -> Found:
         """The tools that answer a request. Raises RegistryError."""
+        return await self.search(lambda service: service.find(query, limit, scope))
+
+    async def search(self, work: Callable[[SearchService], T]) -> T:
+        """Have some work done with the search service, in a thread. Raises RegistryError."""
         try:
             service = await self._ready()
             async with self._searches:
-                return await _threaded(partial(service.find, query, limit, scope))
+                return await _threaded(partial(work, service))
         except RegistryError:
             raise
         except Exception as error:  # of a library below: a search fails, the gateway does not

@@ -33,6 +33,7 @@ from gateway.endpoint.subregistry import Subregistry
 from gateway.errors import ConfigError, GatewayError, StateError
 from gateway.front import Front, Relays
 from gateway.paths import StateDir
+from gateway.planning.runs import default_where
 from gateway.policy.guard import LOOPBACK, Guard
 from gateway.policy.token import load_token
 from gateway.version import __version__
@@ -248,6 +249,7 @@ async def _run(
             cache_writer=lambda data: write_private(state.cache, data),
             trust_config=configuration.named,
             log_dir=state.logs,
+            journal=default_where(state.root),
             search_dir=state.search,
             toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
         )

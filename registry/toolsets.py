@@ -25,7 +25,7 @@ MAX_TOOLSETS: Final = 200
 MAX_PATTERNS: Final = 500
 DEFAULT_BUDGET: Final = 10_000
 """Tokens of tool definitions from which ``auto`` searches: about sixty tools."""
-RESERVED: Final = frozenset({"find_tools", "call_tool"})
+RESERVED: Final = frozenset({"find_tools", "call_tool", "plan", "run", "run_status"})
 """Names of the meta tools, which no tool of a toolset can take."""
 
 Expose: TypeAlias = Literal["all", "search", "both", "auto"]

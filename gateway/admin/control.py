@@ -24,7 +24,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.plans import PlanRoutes
 from gateway.admin.registry import RegistryApi
+from gateway.admin.runs import RunRoutes
 from gateway.admin.toolsets import ToolsetRoutes
 from gateway.admin.wire import body_of, guarded, json_answer, lines_answer
 from gateway.app import Gateway
@@ -103,6 +105,8 @@ class ControlApi:
             Route("/stop", guarded(self.stop), methods=["POST"]),
             *RegistryApi(self._gateway).routes(),
             *ToolsetRoutes(self._gateway).routes(),
+            *PlanRoutes(self._gateway).routes(),
+            *RunRoutes(self._gateway.runs).routes(guarded),
         ]
         starlette = Starlette(routes=routes)
         starlette.mount("/mcp", mcp)

@@ -59,6 +59,9 @@ Your assistants
 The tools
   tools      list them under the names that clients see
   call       call one
+  plan       say which calls serve a request; nothing is called
+  run        plan a request and run it, or run a plan; --dry-run calls nothing
+  runs       list|show|resume|cancel|approve|deny: the runs of plans
   search     find those that can do something
   approve-call
              allow a call that a client's model wants to make, or deny it
@@ -139,11 +142,11 @@ def print_version() -> None:
 
 def _add_verbs() -> None:
     from gateway.cli import connect, doctor, hosted, importing, keys, logs, run, servers, status, switching
-    from gateway.cli import approving, searching, tools  # isort: skip
+    from gateway.cli import approving, runs, searching, tools  # isort: skip
 
     for module in (run, servers, hosted, switching, status, logs, importing, connect, tools, keys, doctor):
         module.add_to(app)
-    for module in (searching, approving):
+    for module in (searching, approving, runs):
         module.add_to(app)
 
 

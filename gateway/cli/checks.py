@@ -284,6 +284,20 @@ def search(level: dict[str, Any]) -> Check:
     return Check("search", "warn" if level["mend"] else "ok", level["says"], level["mend"])
 
 
+def planner(state: dict[str, Any] | None, level: dict[str, Any]) -> Check:
+    """Which planner makes plans: that of the running gateway, or the one that would.
+
+    :param level: at which level search works, whose encoder the planner uses.
+    """
+    meaning = level["mode"] == "hybrid"
+    if state is not None and state["loaded"]:
+        meaning = bool(state["meaning"])
+    name = state["name"] if state is not None else "rules"
+    loads = "" if state is not None and state["loaded"] else "; it loads with the first plan"
+    compared = "words and meaning" if meaning else "words alone"
+    return Check("planner", "ok", f"{name}, without a model, comparing by {compared}{loads}")
+
+
 def speed() -> Check:
     """Whether the fast event loop and HTTP parser are there."""
     from importlib.util import find_spec

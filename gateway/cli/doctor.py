@@ -80,7 +80,9 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     yield from sandboxing.checks(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
     yield checks.pins(_registry(state_dir, status))
-    yield checks.search(search_level(state_dir, verify=True))
+    level = search_level(state_dir, verify=True)
+    yield checks.search(level)
+    yield checks.planner(_planner(state) if status is not None else None, level)
     yield supervision.logs(state)
     yield from supervision.assistants(state, ((status or {}).get("gateway") or {}).get("url"))
     yield checks.speed()
@@ -94,6 +96,15 @@ def _status(state_dir: Path | None) -> tuple[dict[str, Any] | None, GatewayError
         return None, None
     except GatewayError as error:
         return None, error
+
+
+def _planner(state: StateDir) -> dict[str, Any] | None:
+    from gateway.admin.run_client import RunClient
+
+    try:
+        return RunClient(state).planner()
+    except GatewayError:
+        return None  # it has just ended, or is of an earlier version
 
 
 def _rows(state_dir: Path | None, status: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -29,6 +30,7 @@ _USED: Final = 10_000
 ONWARD_LIFETIME: Final = 3600.0
 """Seconds in which a client may answer what the tool's server asks, once the call itself was allowed."""
 _ASKED, _ONWARD = "ask", "on"
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -59,14 +61,11 @@ class _Site(CallSite):
             self.future.set_exception(why)
 
 
-def _elicitation(call: Call) -> dict[str, Any]:
-    return {
-        "method": "elicitation/create",
-        "params": {
-            "message": question(call.entry, call.arguments),
-            "requestedSchema": {"type": "object", "properties": {}},
-        },
-    }
+_YES_OR_NO: Final[dict[str, Any]] = {"type": "object", "properties": {}}
+
+
+def _elicitation(message: str, schema: dict[str, Any] = _YES_OR_NO) -> dict[str, Any]:
+    return {"method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}}
 
 
 async def ask_live(caller: Caller, call: Call) -> Answer | None:
@@ -74,17 +73,49 @@ async def ask_live(caller: Caller, call: Call) -> Answer | None:
 
     Raises UpstreamError where the call is given up meanwhile.
     """
+    return await ask_text(caller, question(call.entry, call.arguments), call_waits=True)
+
+
+async def ask_text(caller: Caller, text: str, *, call_waits: bool = False) -> Answer | None:
+    """Ask a person something through their client. None where this client cannot be asked.
+
+    :param call_waits: whether giving the call up ends the wait, with UpstreamError.
+    """
+    return await _elicit(caller, _elicitation(text), call_waits, _answer)
+
+
+async def ask_form(caller: Caller, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Have a person fill in a form: what they put in. None where this client cannot be asked, or they leave.
+
+    Raises UpstreamError where the call is given up meanwhile.
+    """
+
+    def filled(result: Raw | None) -> dict[str, Any] | None:
+        answer = _answer(result)
+        content = (jsonrpc.object_of(result) or {}).get("content") if answer.allowed else None
+        value = jsonrpc.value(content) if content is not None else None
+        return value if isinstance(value, dict) else None
+
+    given = await _elicit(caller, _elicitation(text, schema), True, filled)
+    return given if isinstance(given, dict) else None
+
+
+async def _elicit(
+    caller: Caller, wanted: dict[str, Any], call_waits: bool, read: Callable[[Raw | None], T]
+) -> T | Answer | None:
+    """Ask, and wait: what was answered, an Answer that says nobody did, or None where nobody can be asked."""
     future: asyncio.Future[Shallow] = asyncio.get_running_loop().create_future()
 
     def respond(answer: Shallow) -> None:
         if not future.done():
             future.set_result(answer)
 
-    message = jsonrpc.shallow(jsonrpc.encode({"jsonrpc": "2.0", **_elicitation(call)}))
+    message = jsonrpc.shallow(jsonrpc.encode({"jsonrpc": "2.0", **wanted}))
     withdraw = caller.ask(message, respond)
     if withdraw is None:
         return None
-    caller.forward_cancel(_Site(future))
+    if call_waits:
+        caller.forward_cancel(_Site(future))
     try:
         async with asyncio.timeout(LIFETIME):
             answer = await future
@@ -94,7 +125,7 @@ async def ask_live(caller: Caller, call: Call) -> Answer | None:
     except BaseException:
         withdraw()
         raise
-    return _answer(answer.get("result"))
+    return read(answer.get("result"))
 
 
 def _answer(result: Raw | None) -> Answer:
@@ -132,7 +163,7 @@ class Rounds:
         return jsonrpc.encode(
             {
                 "resultType": "input_required",
-                "inputRequests": {_KEY: _elicitation(call)},
+                "inputRequests": {_KEY: _elicitation(question(call.entry, call.arguments))},
                 "requestState": self._seal(call, _ASKED),
             }
         )

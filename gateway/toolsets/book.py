@@ -24,7 +24,7 @@ from gateway.jsonrpc import Shallow
 from gateway.policy.consent import Approvals
 from gateway.registering import StoreWork
 from gateway.toolsets import rows
-from gateway.toolsets.dispatch import Services
+from gateway.toolsets.dispatch import Plans, Services
 from gateway.toolsets.project import Projection, project, server_tags
 from gateway.toolsets.trail import Trail
 from gateway.toolsets.view import View, Wants, Yard
@@ -47,6 +47,7 @@ class Toolsets:
 
     :param stored: does store work in a worker thread.
     :param cache_writer: keeps a toolset's first lists on disk, by its name; blocks.
+    :param plans: serves the tools that run plans; None where none are run.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Toolsets:
         interests: Wants,
         finder: Finder,
         cache_writer: Callable[[str, bytes], None] | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self._yard = yard
         self._store = store
@@ -74,7 +76,7 @@ class Toolsets:
         self.finder = finder
         self.trail = Trail(self._keep_feedback, kept=settings.search.feedback)
         self._services = Services(
-            finder, self.trail, self.approvals, ValidatorCache(), yard.registrar.book, yard.calls
+            finder, self.trail, self.approvals, ValidatorCache(), yard.registrar.book, yard.calls, plans
         )
 
     async def load(self) -> None:
@@ -140,7 +142,9 @@ class Toolsets:
         """Apply a toolset to the catalog as it is."""
         tags = server_tags(self._yard.servers.values())
         catalog = self._yard.catalog
-        return await anyio.to_thread.run_sync(partial(project, toolset, catalog, tags))
+        return await anyio.to_thread.run_sync(
+            partial(project, toolset, catalog, tags, plans=self._services.plans is not None)
+        )
 
     # changes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -35,6 +35,17 @@ from registry.toolsets import Toolset
 _NO_ARGUMENTS: Final = msgspec.Raw(b"{}")
 _OURS: Final = frozenset({"requestState", "inputResponses", "task"})
 """Params of a call of `call_tool` that are not the tool's as they stand."""
+PLANNING: Final = frozenset({"plan", "run", "run_status"})
+"""The tools that make and run plans (`gateway.planning.tools`)."""
+
+
+class Plans(Protocol):
+    """Serves the tools that make and run plans."""
+
+    async def call(
+        self, name: str, caller: Caller, arguments: Any, projection: Projection, scopes: Scopes
+    ) -> dict[str, Any]:
+        """The structured result. Raises `gateway.planning.tools.Refused`, GatewayError."""
 
 
 class Board(Switchboard, Protocol):
@@ -69,6 +80,7 @@ class Services(msgspec.Struct, frozen=True):
     validators: ValidatorCache
     pins: PinBook
     calls: CallLog
+    plans: Plans | None = None
 
 
 class ViewDispatcher(Dispatcher):
@@ -100,7 +112,21 @@ class ViewDispatcher(Dispatcher):
                 return jsonrpc.result(ident, await self._find(caller, params))
             if name == meta.CALL:
                 return await self._call(caller, ident, params)
+            if self._services.plans is not None and name in PLANNING:
+                return await self._plan(caller, ident, name, params)
         return await super()._call_tool(caller, ident, params)
+
+    async def _plan(self, caller: Caller, ident: Raw, name: str, params: Shallow) -> bytes:
+        from gateway.planning.tools import Refused, text_of
+
+        assert self._services.plans is not None
+        try:
+            found = await self._services.plans.call(
+                name, caller, params.get("arguments"), self._view.projection, self._view.scopes
+            )
+        except Refused as error:
+            return self._failed(caller, ident, str(error))
+        return jsonrpc.result(ident, meta.result(caller.era, text_of(found), found))
 
     def _unknown(self, kind: ItemKind, name: str) -> RpcError:
         projection = self._view.projection

@@ -62,10 +62,12 @@ def project(
     source: Catalog,
     server_tags: Mapping[str, frozenset[str]],
     page_size: int = PAGE_SIZE,
+    plans: bool = False,
 ) -> Projection:
     """Apply a toolset to a catalog.
 
     :param server_tags: the tags of each server's entry; a tool's own are read from its definition.
+    :param plans: whether plans can be run, so that the tools for it stand beside those for searching.
     """
     chosen, tags = _chosen(toolset, source.entries[ItemKind.TOOL].values(), server_tags)
     away, _ = _chosen(toolset, (held.entry for held in source.withheld.values()), server_tags)
@@ -81,6 +83,10 @@ def project(
         servers = {entry.server for entry in shown.values()}
         found = meta.topics_of(shown.values())
         ours = meta.definitions(toolset.name, len(shown), len(servers), found)
+        if plans:
+            from gateway.planning import tools as planning
+
+            ours |= planning.definitions()
         listed |= {name: (data, data) for name, data in ours.items()}
     return Projection(
         toolset=toolset,

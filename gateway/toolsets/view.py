@@ -112,6 +112,7 @@ class View:
         self._closed = False
         self.connections: set[asyncio.Task[Any]] = set()
         """What serves clients that came over a stream; ended with the view."""
+        self._plans = services.plans is not None
         self._projection: Projection | None = None
         self._scopes: Scopes | None = None
         self._watched: Counter[str] = Counter()
@@ -190,7 +191,9 @@ class View:
             while not self._current(old := self._projection):
                 source, toolset = self._yard.catalog, self.toolset
                 tags = server_tags(self._yard.servers.values())
-                new = await anyio.to_thread.run_sync(partial(project, toolset, source, tags, self._page_size))
+                new = await anyio.to_thread.run_sync(
+                    partial(project, toolset, source, tags, self._page_size, self._plans)
+                )
                 self._projection, self._scopes = new, Scopes(new)
                 for problem in set(new.problems) - set(old.problems if old is not None else ()):
                     log.warning("toolset '%s': %s", toolset.name, problem)

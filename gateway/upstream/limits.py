@@ -1,10 +1,9 @@
-"""How much one server is asked at a time, and how often it is asked again."""
+"""How much one server is asked at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import UpstreamError, UpstreamTimeout
@@ -13,8 +12,6 @@ CONCURRENT: Final = 512
 """Calls one server serves at a time, unless its entry says otherwise (``maxConcurrency``)."""
 QUEUED: Final = 4096
 """Calls that may wait for one server."""
-BUDGET_RATIO: Final = 0.1
-BUDGET_RESERVE: Final = 10.0
 
 
 class Busy(UpstreamError):
@@ -85,34 +82,3 @@ class Slots:
                 waiter.set_result(None)
                 return
         self._free += 1
-
-
-class RetryBudget:
-    """Retries as a share of calls, so that retrying cannot multiply the load on a server in trouble.
-
-    A token bucket: each call puts in a tenth, each retry takes one out; a small reserve refills with
-    time (Finagle's RetryBudget; Google SRE book, Handling Overload).
-    """
-
-    __slots__ = ("_clock", "_seen", "_tokens")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._seen = clock()
-        self._tokens = BUDGET_RESERVE
-
-    def deposit(self) -> None:
-        """A call was made."""
-        self._tokens = min(self._tokens + BUDGET_RATIO, 10 * BUDGET_RESERVE)
-
-    def withdraw(self) -> bool:
-        """Whether a retry may be made."""
-        now = self._clock()
-        refill = (now - self._seen) * BUDGET_RESERVE / 60
-        self._seen = now
-        if self._tokens < BUDGET_RESERVE:
-            self._tokens = min(BUDGET_RESERVE, self._tokens + refill)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True

@@ -31,7 +31,7 @@ from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
 from gateway.upstream.health import Health
 from gateway.upstream.isolation import isolated, number
-from gateway.upstream.limits import CONCURRENT, RetryBudget, Slots
+from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.private import Owner as PrivateOwner
 from gateway.upstream.private import PrivateConnections
@@ -39,6 +39,7 @@ from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
 from registry.model import Server, Transport
+from router.budget import RetryBudget
 
 log = logging.getLogger("toolyard.upstream")
 

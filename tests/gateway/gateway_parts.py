@@ -295,6 +295,7 @@ async def running_gateway(
     root: Path | None = None,
     token: str | None = TOKEN,
     trust: bool = True,
+    journal: bool = False,
     search_dir: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
@@ -309,7 +310,13 @@ async def running_gateway(
         async with anyio.create_task_group() as tasks:
             caches: list[bytes] = []
             gateway = Gateway(
-                chosen, store, tasks, cache_writer=caches.append, trust_config=trust, search_dir=search_dir
+                chosen,
+                store,
+                tasks,
+                cache_writer=caches.append,
+                trust_config=trust,
+                journal=root / "runs.db" if journal else None,
+                search_dir=search_dir,
             )
             endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, chosen.max_body)
             guard = Guard(

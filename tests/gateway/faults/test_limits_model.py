@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamTimeout
-from gateway.upstream.limits import BUDGET_RATIO, BUDGET_RESERVE, Busy, RetryBudget, Slots
+from gateway.upstream.limits import Busy, Slots
+from router.budget import BUDGET_RATIO, BUDGET_RESERVE, RetryBudget
 
 
 async def turns() -> None:

@@ -53,13 +53,13 @@ def toolsets(draw: Any) -> Any:
     return read("any", fields)
 
 
-@given(catalogs(), toolsets())
+@given(catalogs(), toolsets(), st.booleans())
 def test_every_chosen_tool_is_there_once_under_a_name_of_its_own(
-    made: tuple[Catalog, list[Server]], toolset: Any
+    made: tuple[Catalog, list[Server]], toolset: Any, plans: bool
 ) -> None:
     catalog, servers = made
     tags = server_tags(servers)
-    projection = project(toolset, catalog, tags)
+    projection = project(toolset, catalog, tags, plans=plans)
     wanted = selector(toolset)
     chosen = {
         (entry.server, entry.original)
@@ -79,7 +79,8 @@ def test_every_chosen_tool_is_there_once_under_a_name_of_its_own(
         assert len(name) <= 64
     listed = [t["name"] for t in json.loads(projection.catalog.page(ItemKind.TOOL))["tools"]]
     expected = set() if projection.searching else set(projection.tools)
-    assert set(listed) == expected | (set(RESERVED) if projection.meta_tools else set())
+    own = set(RESERVED) if plans else {"find_tools", "call_tool"}
+    assert set(listed) == expected | (own if projection.meta_tools else set())
     assert len(listed) == len(set(listed))
     assert listed == sorted(listed)
     assert set(projection.catalog.servers) == {server for server, _ in chosen}

@@ -1,0 +1,84 @@
+"""Plans on the control socket: one made for a request over every tool, and which planner makes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import protocol
+from gateway.admin.runs import told
+from gateway.admin.wire import guarded, json_answer
+from gateway.app import Gateway
+from gateway.errors import RpcError
+from gateway.planning.planners import Proposal
+from gateway.planning.tools import MAX_REQUEST, proposed
+from gateway.toolsets.finding import Scopes
+from gateway.toolsets.project import Projection
+from registry.toolsets import Toolset
+
+EVERYTHING = Toolset(name="all", expose="all")
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A request to be planned."""
+
+    request: Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST)]
+
+
+class PlanRoutes:
+    """What ``toolyard plan`` asks of a running gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._everything: tuple[Projection, Scopes] | None = None
+
+    def routes(self) -> list[Route]:
+        """The routes, for the control socket's application."""
+        return [
+            Route("/plans", guarded(told(self.plan)), methods=["POST"]),
+            Route("/plans/planner", guarded(self.planner), methods=["GET"]),
+        ]
+
+    async def plan(self, request: Request) -> Response:
+        """A plan for a request, with the candidates it was chosen from."""
+        try:
+            body = msgspec.json.decode(await request.body(), type=Body)
+        except msgspec.MsgspecError as error:
+            raise RpcError(protocol.INVALID_PARAMS, f"This is no request: {error}.") from None
+        await self._gateway.settled()
+        proposal = await self._gateway.planners.propose(body.request, *await self._scoped())
+        found = proposed(proposal)
+        found.pop("next", None)
+        return json_answer({**found, **_chosen_from(proposal)})
+
+    async def planner(self, request: Request) -> Response:
+        """Which planner is in use."""
+        return json_answer(self._gateway.planners.state())
+
+    async def _scoped(self) -> tuple[Projection, Scopes]:
+        kept = self._everything
+        if kept is None or kept[0].source is not self._gateway.catalog:
+            projection = await self._gateway.toolsets.project(EVERYTHING)
+            kept = self._everything = (projection, Scopes(projection))
+        return kept
+
+
+def _chosen_from(proposal: Proposal) -> dict[str, Any]:
+    """The candidates, and which wish of the request each of them may answer."""
+    wishes = [
+        {
+            "text": wish.text,
+            "tools": [
+                {"name": proposal.names[candidate.tool[:2]], "score": candidate.score, "why": candidate.why}
+                for candidate in wish.candidates
+                if candidate.tool[:2] in proposal.names
+            ],
+        }
+        for wish in proposal.grounding.wishes
+    ]
+    return {"candidates": list(proposal.names.values()), "wishes": wishes, "mode": proposal.grounding.mode}

@@ -1,0 +1,1 @@
+"""What runs have done, on disk before it is relied on."""
