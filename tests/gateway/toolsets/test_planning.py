@@ -45,7 +45,7 @@ BANK = [
         ),
     )
 ]
-TOOLSETS = {
+TOOLSETS: dict[str, dict[str, Any]] = {
     "all": {"expose": "search"},
     "sky": {"include": ["sky/*"], "expose": "search", "rename": {"sky/get_forecast": "forecast"}},
 }
