@@ -71,6 +71,8 @@ class Planners:
         :raises BadRequest: the request is empty.
         :raises RegistryError: search failed.
         """
+        if self._planner is None:
+            await anyio.to_thread.run_sync(_imported)
         from gateway.planning.facts import definition_of
         from router.errors import BadRequest
         from router.ground import ground
@@ -120,6 +122,14 @@ class Planners:
             self._planner, self._made_with = planner, encoder
             return planner
         return self._planner
+
+
+def _imported() -> None:
+    """Import in a worker thread what the event loop is about to use."""
+    from importlib import import_module
+
+    for name in ("gateway.planning.facts", "gateway.planning.questions", "router.ground"):
+        import_module(name)
 
 
 def _load(encoder: Any) -> Planner:

@@ -270,5 +270,5 @@ def test_the_result_of_an_earlier_step_goes_where_the_request_says_so_and_nowher
     )
     said = planner.plan('Pluralize the word "category" and then titleize the result', tools)
     assert [s.arguments["word"] for s in said.steps] == ["category", Ref("1", "result")]
-    named = planner.plan('Pluralize the word "category" and titleize the word "mouse"', tools)
+    named = planner.plan('Pluralize the word "category"; titleize the word "mouse"', tools)
     assert [s.arguments["word"] for s in named.steps] == ["category", "mouse"]

@@ -45,7 +45,7 @@ BANK = [
         ),
     )
 ]
-TOOLSETS = {
+TOOLSETS: dict[str, dict[str, Any]] = {
     "all": {"expose": "search"},
     "sky": {"include": ["sky/*"], "expose": "search", "rename": {"sky/get_forecast": "forecast"}},
 }
@@ -179,3 +179,26 @@ def test_serving_imports_neither_the_planner_nor_the_router() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_where_a_planned_tool_fails_the_rest_is_planned_again_without_it(tmp_path: Path) -> None:
+    shelves = Shelves(tmp_path)
+    other = "Look up how the weather will be in a city."
+    tools = [
+        tool("fail", "Get the weather forecast for a city.", reads=True, inputSchema=takes(city=CITY)),
+        tool("weather_report", other, reads=True, inputSchema=takes(city=CITY)),
+    ]
+    shelves.add("sky", tools)
+    toolsets = {"sky": read("sky", {"expose": "search"})}
+    async with running_gateway(
+        shelves.specs, root=tmp_path, search=WORDS, toolsets=toolsets, journal=True
+    ) as running:
+        await running.gateway.settled()
+        await approve(running, "sky", tools, "fail", "weather_report")
+        request = {"request": "Get the weather forecast for the city of Paris"}
+        ran = found(await (await Visitor(running, "sky").enter()).tool("run", request))
+        assert [(step["tool"], step["status"]) for step in ran["steps"]] == [
+            ("sky__weather_report", "done"),
+            ("sky__fail", "replaced"),
+        ]
+        assert (ran["status"], ran["revision"]) == ("done", 1)
