@@ -23,3 +23,97 @@ class BadRequest(RouterError):
     """A request that cannot be grounded: empty, or with bounds that cannot be."""
 
     kind = "bad_request"
+
+
+class PlanError(RouterError):
+    """One thing that is wrong in a plan.
+
+    :param step: the id of the step it was found in.
+    :param path: where in the step, as a JSON pointer into its arguments; empty for the step as a whole.
+    :param schema_path: the rule that was broken, as a JSON pointer into the tool's input schema.
+    """
+
+    kind = "plan_error"
+
+    def __init__(
+        self, message: str, hint: str | None = None, *, step: str = "", path: str = "", schema_path: str = ""
+    ) -> None:
+        super().__init__(message, hint)
+        self.step = step
+        self.path = path
+        self.schema_path = schema_path
+
+
+class MalformedPlan(PlanError):
+    """What was read is not a plan: a wrong type, a missing key, a limit passed."""
+
+    kind = "malformed_plan"
+
+
+class DuplicateStep(PlanError):
+    """Two steps have one id."""
+
+    kind = "duplicate_step"
+
+
+class UnknownTool(PlanError):
+    """A step calls a tool that is not among those given."""
+
+    kind = "unknown_tool"
+
+
+class UnknownStep(PlanError):
+    """A step depends on one that the plan does not have, or on itself."""
+
+    kind = "unknown_step"
+
+
+class HiddenDependency(PlanError):
+    """A step takes a value of another that its ``depends_on`` does not name."""
+
+    kind = "hidden_dependency"
+
+
+class Cycle(PlanError):
+    """Steps wait for each other."""
+
+    kind = "cycle"
+
+
+class BadPath(PlanError):
+    """A reference's path leads to nothing that the tool says it returns."""
+
+    kind = "bad_path"
+
+
+class BadArguments(PlanError):
+    """Arguments that the tool's input schema does not allow."""
+
+    kind = "bad_arguments"
+
+
+class BadSchema(PlanError):
+    """A tool's own schema cannot be used, so that nothing can be checked against it."""
+
+    kind = "bad_schema"
+
+
+class InvalidPlan(RouterError):
+    """A plan that must not run.
+
+    :param problems: everything that is wrong with it, in the order of its steps.
+    """
+
+    kind = "invalid_plan"
+
+    def __init__(self, problems: tuple[PlanError, ...]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"The plan cannot run: {first.message}{more}", first.hint)
+        self.problems = problems
+
+
+class PlannerMissing(RouterError):
+    """A planner that cannot be used here: not installed, not configured, or not reachable."""
+
+    kind = "planner_missing"

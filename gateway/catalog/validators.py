@@ -93,7 +93,7 @@ def _compile(data: bytes) -> _Compiled:
         return _Compiled(problem="The tool's schema is not an object.")
     if _objects(schema) > MAX_SUBSCHEMAS:
         return _Compiled(problem=f"The tool's schema has more than {MAX_SUBSCHEMAS} parts.")
-    from gateway.catalog import keywords
+    from registry.validation import keywords
 
     uri = keywords.dialect(schema)
     if uri is None:
@@ -116,7 +116,7 @@ def _problems(validator: Any, instance: Any, cpu_seconds: float, limit: int = MA
     """The problems of an instance; where checking was stopped, those found and why it was."""
     from referencing.exceptions import Unresolvable
 
-    from gateway.catalog import keywords
+    from registry.validation import keywords
 
     keywords.run_until(cpu_seconds)
     found: list[str] = []

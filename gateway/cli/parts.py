@@ -29,6 +29,7 @@ VERBS: Final = {
     "warm": Part("servers.cli", "convert"),
     "document": Part("servers.cli", "convert"),
     "sandbox": Part("servers.cli", "convert"),
+    "plan": Part("gateway.cli.planning", "search"),
     "infer": Part("inference.cli", "inference", group=True),
 }
 

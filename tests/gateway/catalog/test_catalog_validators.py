@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog import ValidatorCache
-from gateway.catalog.patterns import PatternError, compiled, search
+from registry.validation.patterns import PatternError, compiled, search
 
 DIALECTS = [
     "https://json-schema.org/draft/2020-12/schema",

@@ -20,7 +20,7 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry
 from referencing.jsonschema import lookup_recursive_ref
 
-from gateway.catalog import patterns
+from registry.validation import patterns
 
 PATTERN_SECONDS: Final = 0.1
 """Wall time that one run of one pattern may take."""
@@ -40,6 +40,7 @@ _BASES: Final[Mapping[str, Any]] = {
 _BY_ADDRESS: Final = {uri.split("://", 1)[1]: uri for uri in _BASES}
 
 Errors: TypeAlias = Iterator[ValidationError]
+Wrap: TypeAlias = Callable[[str, Callable[..., Any]], Callable[..., Errors]]
 _deadline: ContextVar[float] = ContextVar("validation_deadline")
 
 
@@ -216,12 +217,18 @@ _REPLACED: Final[Mapping[str, Any]] = {
 
 
 @cache
-def guarded(uri: str) -> Any:
-    """The validator class for a known dialect."""
+def guarded(uri: str, wrap: Wrap | None = None) -> Any:
+    """The validator class for a known dialect.
+
+    :param wrap: what to put around each keyword, given its name; a function of a module, as classes
+        are kept by it.
+    """
     base = _BASES[uri]
     replaced = {name: keyword for name, keyword in _REPLACED.items() if name in base.VALIDATORS}
     if "unevaluatedItems" in base.VALIDATORS:
         replaced["unevaluatedItems"] = _bounded(base.VALIDATORS["unevaluatedItems"])
+    if wrap is not None:
+        replaced = {name: wrap(name, keyword) for name, keyword in {**base.VALIDATORS, **replaced}.items()}
     extend: Any = jsonschema.validators.extend
     cls: Any = extend(base, replaced)
     plain_descend, plain_errors = cls.descend, cls.iter_errors
@@ -229,7 +236,9 @@ def guarded(uri: str) -> Any:
     def evolve(self: Any, **changes: Any) -> Any:
         # The original takes the unguarded class for a subschema that has a $schema of its own.
         schema = changes.get("schema", self.schema)
-        inner = guarded(known) if "$schema" in _keys(schema) and (known := dialect(schema)) else type(self)
+        inner = (
+            guarded(known, wrap) if "$schema" in _keys(schema) and (known := dialect(schema)) else type(self)
+        )
         return inner(
             schema=schema, registry=self._registry, _resolver=changes.get("_resolver", self._resolver)
         )
@@ -262,6 +271,6 @@ def _keys(schema: object) -> Mapping[str, Any]:
     return schema if isinstance(schema, dict) else {}
 
 
-def validator(schema: Any, uri: str) -> Any:
+def validator(schema: Any, uri: str, wrap: Wrap | None = None) -> Any:
     """A validator for a schema of a known dialect, with no way to fetch anything."""
-    return guarded(uri)(schema, registry=Registry())
+    return guarded(uri, wrap)(schema, registry=Registry())

@@ -1,0 +1,1 @@
+"""Checking values against JSON Schemas that a stranger wrote, within bounds."""

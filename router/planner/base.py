@@ -1,0 +1,23 @@
+"""The seam of planning: a request and candidate tools in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from router.plan import Definition, Plan
+
+
+class Planner(Protocol):
+    """Makes plans. Safe to call from any thread; blocks, so call it from a worker thread."""
+
+    @property
+    def name(self) -> str:
+        """``rules`` or ``model``: what `doctor` shows and what a plan was made by."""
+
+    def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
+        """A plan that passes `router.check.check`, empty with a note where no tool fits.
+
+        :param tools: the candidates, their names unique.
+        :raises RouterError: the request cannot be planned at all.
+        """

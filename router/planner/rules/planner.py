@@ -1,0 +1,268 @@
+"""Planning without a model: read, choose tools, fill their parameters, link their results.
+
+planner = RulesPlanner(weights())
+plan = planner.plan("The weather in Paris and London", candidates)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from registry.lexical.tokens import STOPWORDS
+from router.check import problems
+from router.errors import BadRequest
+from router.plan import Ask, Definition, Plan, Ref, Step
+from router.planner.rules.calls import options
+from router.planner.rules.choose import Sight, Similar, look, text_of
+from router.planner.rules.fill import Filled, arguments_of, fill
+from router.planner.rules.link import refs
+from router.planner.rules.params import Param
+from router.planner.rules.reading import Reading, read
+from router.planner.rules.weights import Weights
+
+MAYBE: Final = 0.12
+"""The least probability at which a tool is looked at closer; the best one always is."""
+MAX_MAYBE: Final = 8
+CALL: Final = 0.5
+"""The least at which a tool is called."""
+REFUSE: Final = 0.44
+"""Where no tool reaches CALL, the best one is called from here on."""
+SPLIT: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A tool looked at closer.
+
+    :param row: what speaks for calling it, as numbers.
+    """
+
+    tool: int
+    filled: Filled
+    row: tuple[float, ...]
+
+
+class RulesPlanner:
+    """A planner that needs no model.
+
+    :param similar: closeness in meaning, where there is an encoder; words alone otherwise.
+    :param guess: give a required parameter its likeliest value, however unlikely, and ask for it only
+        where the request holds none of its type. For measuring; a person is better asked.
+    """
+
+    name = "rules"
+
+    def __init__(self, weights: Weights, similar: Similar | None = None, *, guess: bool = False) -> None:
+        self._weights = weights
+        self._guess = guess
+        self._similar = similar
+
+    def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
+        """A plan over the candidates; one that would not pass the checks is never returned.
+
+        :raises BadRequest: the request is empty.
+        """
+        if not request.strip():
+            raise BadRequest("The request is empty.", "Say what is to be done.")
+        if not tools:
+            return Plan((), request, "There are no tools to plan with.")
+        reading = read(request)
+        sight = look(reading, tools, self._similar, self._weights.rarity)
+        by_meaning = self._similar is not None
+        calls: list[Filled] = []
+        for thought in self._chosen(think(reading, tools, sight, self._weights, by_meaning)):
+            near = [row[thought.tool] for row in sight.near]
+            base = thought.filled
+            if self._guess and base.missing:
+                base = fill(base.tool, base.clauses, reading, self._weights.values, least=0.0)
+            calls += self._calls(base.tool, base, near, reading)
+        calls.sort(key=_place)
+        plan = build(request, calls, reading)
+        if not plan.steps:
+            return Plan((), request, "None of the tools fits the request.")
+        return _sound(plan, {tool.name: tool for tool in tools})
+
+    def _chosen(self, thoughts: Sequence[Thought]) -> list[Thought]:
+        model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
+        rated = [(model.probability(thought.row), thought) for thought in thoughts]
+        chosen = [thought for probability, thought in rated if probability >= CALL]
+        if not chosen and rated:
+            probability, best = max(rated, key=lambda pair: pair[0])
+            chosen = [best] if probability >= REFUSE else []
+        return chosen
+
+    def _calls(self, tool: Definition, base: Filled, near: list[float], reading: Reading) -> list[Filled]:
+        best = SPLIT
+        calls: tuple[Filled, ...] = (base,)
+        for option in options(tool, base, near, reading, self._weights.values):
+            probability = self._weights.splits.probability(option.features)
+            if probability >= best:
+                best, calls = probability, option.calls
+        return list(calls)
+
+
+def think(
+    reading: Reading,
+    tools: Sequence[Definition],
+    sight: Sight,
+    weights: Weights,
+    by_meaning: bool,
+) -> list[Thought]:
+    """Look closer at the tools that may be called: fill them, and gather what speaks for each."""
+    model = weights.tools if by_meaning else weights.tools_by_words
+    chance = [model.probability(row) for row in sight.rows]
+    order = sorted(range(len(tools)), key=lambda t: -chance[t])
+    maybe = [t for i, t in enumerate(order[:MAX_MAYBE]) if i == 0 or chance[t] >= MAYBE]
+    owned = owners(sight.near, maybe)
+    thoughts = []
+    for t in maybe:
+        filled = fill(tools[t], frozenset(owned[t]), reading, weights.values)
+        thoughts.append(
+            Thought(
+                t,
+                filled,
+                (*_row(t, maybe, chance, sight, filled), *_explained(filled, reading, weights.rarity)),
+            )
+        )
+    return thoughts
+
+
+def owners(near: list[list[float]], maybe: Sequence[int]) -> dict[int, set[int]]:
+    """The clauses of each tool: those it is nearest to, or else the one nearest to it."""
+    own: dict[int, set[int]] = {t: set() for t in maybe}
+    for clause, row in enumerate(near):
+        own[max(maybe, key=lambda t: row[t])].add(clause)
+    for t in maybe:
+        if not own[t]:
+            own[t].add(max(range(len(near)), key=lambda clause: near[clause][t]))
+    return own
+
+
+def _row(
+    t: int, maybe: Sequence[int], chance: Sequence[float], sight: Sight, filled: Filled
+) -> tuple[float, ...]:
+    needed = [given.probability for given in filled.given if given.param.needed]
+    sure = [given.probability for given in filled.given]
+    others = [chance[o] for o in maybe if o != t]
+    return (
+        *sight.rows[t],
+        chance[t],
+        chance[t] - max(others, default=0.0),
+        float(maybe.index(t)),
+        float(len(maybe)),
+        sum(chance[o] for o in maybe),
+        float(len(needed)),
+        min(needed, default=1.0),
+        sum(needed) / len(needed) if needed else 1.0,
+        float(len(filled.missing)),
+        float(len(sure)),
+        max(sure, default=0.0),
+        sum(sure) / len(sure) if sure else 0.0,
+        float(len(filled.clauses)),
+        float(sum(1 for given in filled.given if given.span is not None)),
+    )
+
+
+def _explained(filled: Filled, reading: Reading, rarity: Mapping[str, float]) -> tuple[float, float, float]:
+    """How much of its clauses a call accounts for: shares of all words and of the telling ones; what is left."""
+    text = text_of(filled.tool)
+    known = text.name | text.about | text.params
+    spans = [given.span for given in filled.given if given.span is not None]
+    total = told = left = 0.0
+    count = hits = 0
+    for word in reading.words:
+        if word.lower in STOPWORDS or not word.text[0].isalnum():
+            continue
+        if reading.clause_at(word.start) not in filled.clauses:
+            continue
+        weight = rarity.get(word.stem, 1.0)
+        seen = word.stem in known or any(span.start <= word.start < span.end for span in spans)
+        count, hits = count + 1, hits + seen
+        total, told = total + weight, told + weight * seen
+        left += weight * (not seen)
+    return hits / max(1, count), told / max(total, 0.1), left
+
+
+def _place(call: Filled) -> tuple[int, int]:
+    return min(call.clauses, default=0), min((g.span.start for g in call.given if g.span), default=0)
+
+
+def build(request: str, calls: Sequence[Filled], reading: Reading) -> Plan:
+    """The plan that calls make: numbered, linked, with a question for each value nobody gave."""
+    ids = [str(number) for number in range(1, len(calls) + 1)]
+    steps = []
+    for id_, call, links in zip(ids, calls, refs(calls, ids, reading), strict=True):
+        extra: dict[tuple[str, ...], Any] = {
+            param.path: Ask(_question(call.tool, param)) for param in call.missing
+        }
+        extra.update(links)
+        needs = dict.fromkeys(ref.step for ref in links.values())
+        steps.append(Step(id_, call.tool.name, arguments_of(call, extra), tuple(needs)))
+    return Plan(tuple(steps), request)
+
+
+def _question(tool: Definition, param: Param) -> str:
+    described = param.schema.get("description")
+    hint = (
+        f" ({' '.join(described.split())[:120]})" if isinstance(described, str) and described.strip() else ""
+    )
+    return f"What is {param.name} for {tool.name}?{hint}"
+
+
+def _sound(plan: Plan, tools: Mapping[str, Definition]) -> Plan:
+    """The plan without what the checks refuse; a schema that nothing satisfies takes its step with it.
+
+    An optional argument that is refused is left out, a required one is asked for.
+    """
+    steps = list(plan.steps)
+    note = ""
+    for _ in range(2 * len(steps) + 2):
+        found = problems(Plan(tuple(steps), plan.request), tools)
+        if not found:
+            break
+        bad = found[0].step
+        index = next(i for i, step in enumerate(steps) if step.id == bad)
+        repaired = _repaired(steps[index], tools[steps[index].tool], found[0].path)
+        if repaired is None or repaired == steps[index]:
+            note = f"{steps[index].tool} was left out: no arguments were found that its schema allows."
+            steps = _without(steps, bad)
+        else:
+            steps[index] = repaired
+    return Plan(tuple(steps), plan.request, note)
+
+
+def _repaired(step: Step, tool: Definition, path: str) -> Step | None:
+    name = path.split("/")[1].replace("~1", "/").replace("~0", "~") if path.startswith("/") else ""
+    if name not in step.arguments:
+        return None
+    required = tool.input_schema.get("required")
+    rest = {key: value for key, value in step.arguments.items() if key != name}
+    if isinstance(required, list) and name in required:
+        rest[name] = Ask(f"What is {name} for {tool.name}?")
+    trimmed = Step(step.id, step.tool, rest)
+    needs = dict.fromkeys(ref.step for ref in trimmed.refs())
+    return Step(step.id, step.tool, rest, tuple(needs))
+
+
+def _without(steps: Sequence[Step], gone: str) -> list[Step]:
+    """The steps but one; what it would have given is asked for."""
+
+    def close(value: Any) -> Any:
+        if isinstance(value, Ref) and value.step == gone:
+            return Ask("What should stand here? The step that would have told was left out.")
+        if isinstance(value, dict):
+            return {key: close(part) for key, part in value.items()}
+        return [close(part) for part in value] if isinstance(value, list) else value
+
+    return [
+        Step(
+            s.id,
+            s.tool,
+            {k: close(v) for k, v in s.arguments.items()},
+            tuple(n for n in s.depends_on if n != gone),
+        )
+        for s in steps
+        if s.id != gone
+    ]

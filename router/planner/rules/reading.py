@@ -1,0 +1,93 @@
+"""A request as the planner reads it: words, clauses, spans, and where each stands."""
+
+# ruff: noqa: RUF001  (word lists, and the quotes and signs that people type)
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from registry.lexical.tokens import STOPWORDS
+from registry.search.clauses import split
+from router.planner.rules.spans import MAX_TEXT, Span, Word, lists, spans, words
+
+_WHOLE: Final = re.compile(r"\A(?=([\"'`“‘]))[\"'`“‘]([^\"“”`]{60,})[\"'`”’]\Z")
+"""A request that stands in quotes as a whole: they quote nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One wish of a request.
+
+    :param start: where it begins in the request's text; clauses follow each other without gaps.
+    :param stems: its content words.
+    """
+
+    text: str
+    start: int
+    end: int
+    stems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request, read once.
+
+    :param first: for each span, the index of its first word; ``last`` one past that of its last.
+    :param rows: spans in a row, joined by commas and "and".
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    clauses: tuple[Clause, ...]
+    spans: tuple[Span, ...]
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    clause: tuple[int, ...]
+    rows: tuple[tuple[Span, ...], ...]
+
+    def clause_at(self, position: int) -> int:
+        """The index of the clause that a position of the text is in."""
+        return max(0, bisect.bisect_right([clause.start for clause in self.clauses], position) - 1)
+
+
+def read(request: str) -> Reading:
+    """Read a request; beyond MAX_TEXT characters it is cut."""
+    text = _WHOLE.sub(lambda match: f" {match[2]} ", request[:MAX_TEXT])
+    tokens = words(text)
+    found = spans(text, tokens)
+    starts = [token.start for token in tokens]
+    clauses = tuple(_clauses(text, tokens))
+    begins = [clause.start for clause in clauses]
+    return Reading(
+        text=text,
+        words=tuple(tokens),
+        clauses=clauses,
+        spans=tuple(found),
+        first=tuple(bisect.bisect_right(starts, span.start) - 1 for span in found),
+        last=tuple(bisect.bisect_left(starts, span.end) for span in found),
+        clause=tuple(max(0, bisect.bisect_right(begins, span.start) - 1) for span in found),
+        rows=tuple(tuple(row) for row in lists(text, found)),
+    )
+
+
+def _clauses(text: str, tokens: Sequence[Word]) -> Iterator[Clause]:
+    """The splitter's clauses with their places; what it trims goes to the clause before."""
+    at, places = 0, []
+    for piece in split(text):
+        probe = piece[:40]
+        found = text.find(probe, at)
+        start = at if found < 0 else found
+        places.append((piece, start))
+        at = max(at, start + 1)
+    for index, (piece, start) in enumerate(places):
+        begin = 0 if index == 0 else start
+        end = places[index + 1][1] if index + 1 < len(places) else len(text)
+        stems = tuple(
+            token.stem
+            for token in tokens
+            if begin <= token.start < end and token.lower not in STOPWORDS and token.text[0].isalnum()
+        )
+        yield Clause(piece, begin, end, stems)

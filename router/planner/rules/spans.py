@@ -1,0 +1,372 @@
+"""The parts of a request that may be values: typed spans, found without a model.
+
+    spans("Email 'Hi' to ann@example.com at 5 pm").of  # quoted, email, time …
+
+Every kind is found by itself and spans overlap freely: which one a parameter takes is decided later,
+by what it is and by what stands around it.
+"""
+
+# ruff: noqa: RUF001, SIM905  (word lists, and the quotes and signs that people type)
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from registry.document import words_of
+from registry.lexical.stem import stem
+from router.planner.rules.moments import Moment, moments
+
+MAX_TEXT: Final = 6000
+"""Characters of a request that are read."""
+MAX_SPANS: Final = 400
+MAX_LIST: Final = 12
+
+WORD: Final = re.compile(r"[^\W_]+(?:[-'’_.&@/][^\W_]+)*|[^\s]")
+_QUOTED: Final = re.compile(
+    r"\"([^\"\n]{1,400})\"|“([^”\n]{1,400})”|(?<!\w)'([^'\n]{1,400}?)'(?!\w)|`([^`\n]{1,400})`"
+    r"|«([^»\n]{1,400})»|(?<!\w)‘([^’\n]{1,400})’(?!\w)"
+)
+_URL: Final = re.compile(
+    r"\b(?:https?|ftp|postgres(?:ql)?|mysql|redis|s3|file)://[^\s\"'<>]+|\bwww\.[^\s\"'<>]+"
+)
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_PATH: Final = re.compile(
+    r"(?<![\w/.])(?:~?/[\w.@~-]+(?:/[\w.@~-]*)*|[A-Za-z]:\\[\w\\.-]+|[\w-]+(?:/[\w-]+)*\.[A-Za-z]\w{1,4})(?!\w)"
+)
+_NUMBER: Final = re.compile(
+    r"(?<![\w.])(?P<sign>[-+−]?)(?P<money>[$€£¥₹]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
+    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*[@])"
+)
+_SCALES: Final = {
+    "k": 1e3,
+    "m": 1e6,
+    "bn": 1e9,
+    "hundred": 1e2,
+    "thousand": 1e3,
+    "million": 1e6,
+    "billion": 1e9,
+    "trillion": 1e12,
+    "dozen": 12.0,
+}
+_ONES: Final = {
+    name: value
+    for value, name in enumerate(
+        (
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+            "fifteen sixteen seventeen eighteen nineteen"
+        ).split()
+    )
+}
+_TENS: Final = {
+    name: 10 * value
+    for value, name in enumerate(("twenty thirty forty fifty sixty seventy eighty ninety").split(), 2)
+}
+_SPELLED: Final = re.compile(
+    r"\b(?:(?:a|an|half a|"
+    + "|".join([*_ONES, *_TENS])
+    + r")[\s-]+)?(?:"
+    + "|".join([*_ONES, *_TENS, "hundred", "thousand", "million", "billion", "dozen"])
+    + r")(?:[\s-]+(?:and\s+)?(?:"
+    + "|".join([*_ONES, *_TENS, "hundred", "thousand", "million", "billion"])
+    + r"))*\b",
+    re.IGNORECASE,
+)
+_LITERAL: Final = re.compile(r"\[[^\[\]\n]{0,600}\]|\[(?:\s*\[[^\[\]]*\]\s*,?)+\s*\]")
+_BREAKS: Final = frozenset(
+    (
+        "in on at to from for with by of about as into onto over under between during within "
+        "without using via through near around after before since until till per and or but than "
+        "that which who whose where when while if so then is are was were be been being has have "
+        "had do does did can could will would should may might must i you we they he she it this "
+        "these those please me my your our their his her its them us named called titled labeled "
+        'labelled entitled saying says . , ; : ! ? ( ) [ ] { } " “ ” | – — also want need like '
+        "get find show tell give let make check see know help what how ' ‘ ’ ` ="
+    ).split()
+)
+_LEADS: Final = frozenset(
+    (
+        "the a an my your our their his her its this that these those some any all both each "
+        "every please is are was were new current specific particular"
+    ).split()
+)
+NAMERS: Final = frozenset(("named called titled labeled labelled entitled saying says reads").split())
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a request that may be a value.
+
+    :param kind: ``quoted``, ``url``, ``email``, ``path``, ``number``, ``date``, ``time``, ``datetime``,
+        ``relative``, ``id``, ``name``, ``phrase``, ``tail``, ``line`` or ``list``.
+    :param value: the number, Moment or list it stands for; the text itself otherwise.
+    :param start: position in the request of its first character, quotes left out.
+    """
+
+    text: str
+    kind: str
+    start: int
+    end: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word or a sign of a text with its stem."""
+
+    text: str
+    lower: str
+    stem: str
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=8192)
+def stems_of(text: str) -> tuple[str, ...]:
+    """The stems of an identifier or of a text, stop words and all."""
+    return tuple(stem(word) for word in re.findall(r"[^\W_]+", words_of(text).lower()))
+
+
+def words(text: str) -> list[Word]:
+    """The words and signs of a text."""
+    return [
+        Word(m.group(), low := m.group().lower(), stem(low), m.start(), m.end()) for m in WORD.finditer(text)
+    ]
+
+
+def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
+    """Every span of a text that may be a value, each text at one place once."""
+    text = text[:MAX_TEXT]
+    tokens = words(text) if tokens is None else tokens
+    found: list[Span] = []
+    seen: set[tuple[int, int, str]] = set()
+
+    def add(start: int, end: int, kind: str, value: Any = None) -> None:
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        group = "number" if kind == "number" else "moment" if isinstance(value, Moment) else "text"
+        if start < end and (start, end, group) not in seen and len(found) < MAX_SPANS:
+            seen.add((start, end, group))
+            part = text[start:end]
+            found.append(Span(part, kind, start, end, part if value is None else value))
+
+    for match in _QUOTED.finditer(text):
+        group = match.lastindex or 1
+        add(match.start(group), match.end(group), "quoted", match.group(group).rstrip(" ,"))
+    for match in _LITERAL.finditer(text):
+        items = literal_list(match.group())
+        if items is not None:
+            add(*match.span(), "list", items)
+    for pattern, kind in ((_URL, "url"), (_EMAIL, "email"), (_PATH, "path")):
+        for match in pattern.finditer(text):
+            add(match.start(), match.start() + len(match.group().rstrip(".,;:!?)")), kind)
+    for moment in moments(text):
+        add(moment.start, moment.end, moment.kind, moment)
+    for match in _NUMBER.finditer(text):
+        add(match.start(), match.end(), "number", _number(match))
+    for match in _SPELLED.finditer(text):
+        number = spelled(match.group())
+        if number is not None:
+            add(*match.span(), "number", number)
+    _wordy(text, tokens, add)
+    return found
+
+
+def _number(match: re.Match[str]) -> int | float:
+    digits = match["number"].replace(",", "")
+    number = float(digits)
+    if match["scale"]:
+        number *= _SCALES[match["scale"].strip().lower()]
+    if match["sign"] in ("-", "−") and (match.start() == 0 or match.string[match.start() - 1] in " ([,:="):
+        number = -number
+    whole = number.is_integer() and "." not in digits and "e" not in digits.lower()
+    return int(number) if whole and abs(number) < 1e15 else number
+
+
+def spelled(text: str) -> int | float | None:
+    """The number that words stand for: "twenty-five", "a dozen", "two hundred and five"."""
+    total, part, known = 0.0, 0.0, False
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if word in _ONES:
+            part, known = part + _ONES[word], True
+        elif word in _TENS:
+            part, known = part + _TENS[word], True
+        elif word == "half":
+            part = 0.5
+        elif word in ("a", "an", "and"):
+            continue
+        elif word in ("hundred", "dozen"):
+            part, known = (part or 1) * _SCALES[word], True
+        elif word in _SCALES:
+            total, part, known = total + (part or 1) * _SCALES[word], 0.0, True
+        else:
+            return None
+    number = total + part
+    return None if not known else int(number) if number.is_integer() else number
+
+
+def literal_list(text: str) -> list[Any] | None:
+    """The items of a list as a person types it: ``[1, 2]``, ``['a', 'b']``, ``[a, b]``."""
+    import json
+
+    for form in (text, text.replace("'", '"')):
+        try:
+            value = json.loads(form)
+        except ValueError:
+            continue
+        return value if isinstance(value, list) else None
+    inner = [item.strip(" '\"") for item in text[1:-1].split(",")]
+    return [item for item in inner if item] if "[" not in text[1:] else None
+
+
+def _wordy(text: str, tokens: list[Word], add: Any) -> None:
+    """Names, identifiers, phrases between function words, tails of clauses, and short lines."""
+    runs: list[tuple[int, int]] = []
+    at = 0
+    while at < len(tokens):
+        end = at
+        while (
+            end < len(tokens)
+            and not _breaks(tokens, end)
+            and (end == at or "\n" not in text[tokens[end - 1].end : tokens[end].start])
+        ):
+            end += 1
+        if end > at:
+            runs.append((at, end))
+        at = max(end, at + 1)
+    for first, last in runs:
+        _phrases(tokens, first, last, add)
+    for (a, b), (c, d) in itertools.pairwise(runs):
+        joint = tokens[b:c]
+        if len(joint) == 1 and joint[0].lower in (
+            "of",
+            "and",
+            "in",
+            "for",
+            "to",
+            "with",
+            ",",
+            "on",
+            "at",
+            "&",
+        ):
+            start = _led(tokens, a, b)
+            add(tokens[start].start, tokens[d - 1].end, "phrase")
+            capital = next((i for i in range(start, b) if tokens[i].text[:1].isupper()), None)
+            if capital is not None and capital > start:
+                add(tokens[capital].start, tokens[d - 1].end, "phrase")
+    for index, token in enumerate(tokens):
+        mixed = any(c.isdigit() for c in token.text) and any(c.isalpha() for c in token.text)
+        if mixed or (token.text.isdigit() and len(token.text) > 3):
+            add(token.start, token.end, "id")
+        opens = (
+            token.lower in NAMERS or token.lower in ("about", "for", "of", "with", "on") or token.text == ":"
+        )
+        if opens and index + 1 < len(tokens):
+            stop = re.compile(r"[\n;]|[.!?](?=\s|$)").search(text, tokens[index + 1].start)
+            end_at = stop.start() if stop else len(text)
+            if 0 < end_at - tokens[index + 1].start <= 300:
+                start_at = tokens[index + 1].start
+                if tokens[index + 1].lower in _LEADS and index + 2 < len(tokens):
+                    add(tokens[index + 2].start, end_at, "tail")
+                add(start_at, end_at, "tail")
+    if "\n" in text:
+        for match in re.finditer(r"[^\n]+", text):
+            line = match.group().rstrip(" .!?")
+            if len(line.split()) <= 12:
+                add(match.start(), match.start() + len(line), "line")
+
+
+def _breaks(tokens: list[Word], at: int) -> bool:
+    """Whether a phrase ends before a word; a capital inside a sentence makes a function word a name."""
+    token = tokens[at]
+    if token.lower not in _BREAKS:
+        return False
+    return not (token.text[0].isupper() and len(token.text) > 1 and at and tokens[at - 1].text not in ".!?:;")
+
+
+def _led(tokens: list[Word], first: int, last: int) -> int:
+    """Where a phrase begins after its articles and the like; the "New" of "New York" is none."""
+    while first < last and tokens[first].lower in _LEADS:
+        if not tokens[first].text.islower() and first + 1 < last and tokens[first + 1].text[0].isupper():
+            break
+        first += 1
+    return first
+
+
+def _phrases(tokens: list[Word], first: int, last: int, add: Any) -> None:
+    first = _led(tokens, first, last)
+    if first == last:
+        return
+    add(tokens[first].start, tokens[last - 1].end, "phrase")
+    at = first
+    while at < last:
+        end = at
+        while end < last and (
+            tokens[end].text[:1].isupper() or (end > at and tokens[end].text[:1].isdigit())
+        ):
+            end += 1
+        if end > at:
+            add(tokens[at].start, tokens[end - 1].end, "name")
+            if end - at > 1:
+                add(tokens[at + 1].start, tokens[end - 1].end, "name")
+        at = max(end, at + 1)
+    size = last - first
+    for length in range(1, min(4, size)):
+        add(tokens[last - length].start, tokens[last - 1].end, "phrase")
+        add(tokens[first].start, tokens[first + length - 1].end, "phrase")
+    if size > 2:
+        for middle in range(first + 1, last - 1):
+            add(tokens[middle].start, tokens[middle].end, "phrase")
+
+
+_JOINT: Final = re.compile(
+    r"\s*(?:,\s*(?:and|or|&)?|\band\b|\bor\b|&|;)\s*['\"“‘]?(?:the\s+)?", re.IGNORECASE
+)
+
+
+_INNER: Final = re.compile(r",\s|\b(?:and|or|to|on|in|for|of|at|with)\b|&|;")
+
+
+def lists(text: str, found: list[Span]) -> list[list[Span]]:
+    """Spans of one kind in a row, joined by commas and "and": "Paris, London and Rome".
+
+    Each row is as long as it goes; inside a row the longest spans that fit are taken.
+    """
+    begins: dict[int, list[Span]] = {}
+    found = [span for span in found if span.kind == "quoted" or not _INNER.search(span.text)]
+    for span in found:
+        begins.setdefault(span.start, []).append(span)
+    rows: list[list[Span]] = []
+    used: set[tuple[int, str]] = set()
+    for span in sorted(found, key=lambda s: (s.start, s.start - s.end)):
+        group = _group(span)
+        if group is None or (span.start, group) in used:
+            continue
+        row = [span]
+        while len(row) < MAX_LIST:
+            joint = _JOINT.match(
+                text,
+                row[-1].end + (text[row[-1].end : row[-1].end + 1] in "'\"”’" and row[-1].kind == "quoted"),
+            )
+            follow = [] if joint is None else [s for s in begins.get(joint.end(), ()) if _group(s) == group]
+            if not follow:
+                break
+            row.append(max(follow, key=lambda s: s.end))
+        if len(row) > 1:
+            used.update((s.start, group) for s in row)
+            rows.append(row)
+    return rows
+
+
+def _group(span: Span) -> str | None:
+    if span.kind in ("tail", "line", "list", "relative"):
+        return None
+    if span.kind in ("name", "phrase"):
+        # A name at the head of a longer phrase is no item of a list.
+        return "name" if span.text[:1].isupper() else "phrase"
+    return span.kind

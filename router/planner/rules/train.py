@@ -1,0 +1,307 @@
+"""Learning the weights: ``python -m router.planner.rules.train TRAIN.jsonl.gz --cache DIR``.
+
+TRAIN holds requests with their tools and gold plans, one JSON object a line: ``id``, ``source``,
+``request``, ``tools``, ``plan`` and ``labels``, as `toolyard plan --batch` takes and gives them. The
+shipped weights come from the Apache-2.0 and MIT sources alone; ``--leave-out`` names others, and with
+one source left out at a time gives the honest figure for requests of a new kind.
+
+Needs scikit-learn and the exported encoder in DIR (``toolyard[search]`` installs both).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from router.plan import Definition
+from router.planner.rules import calls as splitting
+from router.planner.rules.choose import Similar, look, text_of
+from router.planner.rules.fill import fill
+from router.planner.rules.params import params_of
+from router.planner.rules.planner import owners, think
+from router.planner.rules.reading import read
+from router.planner.rules.spans import stems_of
+from router.planner.rules.trees import LEAF, Trees
+from router.planner.rules.values import Owner, candidates
+from router.planner.rules.weights import FILE, Weights
+
+Record = Mapping[str, Any]
+KEPT_NEGATIVES: Final = 0.15
+"""Share of the wrong values that is learned from; their weight makes up for the rest."""
+REFUSALS: Final = 0.3
+"""Share of the requests that are learned from once more with every tool they need taken away."""
+CLOSER: Final = 6000
+"""Requests that what looks closer learns from; each is planned for it."""
+MIN_COUNT: Final = 20
+"""Tools that a stem must stand in to get a rarity of its own."""
+_NOTHING: Final = Trees(0.0, ())
+
+
+class Rows:
+    """What a model learns from: numbers, a label and a weight each, by source."""
+
+    def __init__(self) -> None:
+        self.x: list[tuple[float, ...]] = []
+        self.y: list[bool] = []
+        self.w: list[float] = []
+        self.source: list[str] = []
+
+    def add(self, row: Sequence[float], label: bool, source: str, weight: float = 1.0) -> None:
+        self.x.append(tuple(row))
+        self.y.append(label)
+        self.w.append(weight)
+        self.source.append(source)
+
+    def fit(self, rounds: int, leaves: int = 12, rate: float = 0.1) -> dict[str, Any]:
+        """Boosted trees over the rows, as JSON. A source counts with the root of its size."""
+        import numpy as np
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        sizes = Counter(self.source)
+        x = np.array(self.x, dtype=np.float32)
+        weight = np.array([w / math.sqrt(sizes[s]) for w, s in zip(self.w, self.source, strict=True)])
+        model = HistGradientBoostingClassifier(
+            max_iter=rounds,
+            learning_rate=rate,
+            max_leaf_nodes=leaves,
+            min_samples_leaf=40,
+            l2_regularization=5.0,
+            early_stopping=False,
+            random_state=0,
+        ).fit(x, self.y, sample_weight=weight / weight.mean())
+        return _exported(model)
+
+
+def _exported(model: Any) -> dict[str, Any]:
+    trees = []
+    for (predictor,) in model._predictors:
+        nodes = []
+        for node in predictor.nodes:
+            if node["is_leaf"]:
+                nodes.append([LEAF, round(float(node["value"]), 5), 0, 0])
+            else:
+                at = float(node["num_threshold"])
+                nodes.append([int(node["feature_idx"]), round(at, 6), int(node["left"]), int(node["right"])])
+        trees.append(nodes)
+    return {"base": float(model._baseline_prediction.item()), "trees": trees}
+
+
+def tools_of(record: Record) -> list[Definition]:
+    """The candidates of a record; hashes are not needed here."""
+    return [Definition.of(tool, hash="-") for tool in record["tools"]]
+
+
+def rarity_of(records: Iterable[Record]) -> dict[str, float]:
+    """How much a stem tells one tool from another: the inverse document frequency, 0 to 1."""
+    counts: Counter[str] = Counter()
+    total = 0
+    for record in records:
+        for tool in tools_of(record):
+            text = text_of(tool)
+            counts.update(text.name | text.about)
+            total += 1
+    return {
+        stem: round(math.log((total + 1) / count) / math.log(total + 1), 3)
+        for stem, count in counts.items()
+        if count >= MIN_COUNT
+    }
+
+
+def refusals(records: Sequence[Record], share: float, seed: int = 1) -> Iterator[Record]:
+    """Requests whose tools were taken away: what is left, or some other tools of the source, fits none."""
+    chance = random.Random(seed)
+    pools: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        pools[record["source"]] += record["tools"]
+    for record in records:
+        if not record["plan"] or chance.random() > share:
+            continue
+        gold = {step["tool"] for step in record["plan"]}
+        left = [tool for tool in record["tools"] if tool["name"] not in gold]
+        if not left or chance.random() < 0.4:
+            pool = chance.sample(pools[record["source"]], min(40, len(pools[record["source"]])))
+            words = {
+                word
+                for tool in record["tools"]
+                if tool["name"] in gold
+                for word in stems_of(tool["description"])
+            }
+            pool = [
+                tool
+                for tool in pool
+                if tool["name"] not in gold
+                and tool["description"] not in {t["description"] for t in record["tools"]}
+            ]
+            pool.sort(key=lambda tool: -len(words & set(stems_of(tool["description"]))))
+            left = pool[: chance.randint(1, 3)]
+        if left:
+            yield {**record, "tools": left, "plan": []}
+
+
+def tool_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[str, float]) -> Rows:
+    """A row for each tool of each request: is it called?"""
+    rows = Rows()
+    for record in records:
+        tools = tools_of(record)
+        gold = {step["tool"] for step in record["plan"]}
+        for tool, row in zip(tools, look(read(record["request"]), tools, similar, rarity).rows, strict=True):
+            rows.add(row, tool.name in gold, record["source"])
+    return rows
+
+
+def value_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[str, float]) -> Rows:
+    """A row for each value that a parameter of a called tool could take: does it?"""
+    rows, chance = Rows(), random.Random(0)
+    for record in records:
+        counts = Counter(step["tool"] for step in record["plan"])
+        if "args" not in record["labels"] or not counts or max(counts.values()) > 1:
+            continue
+        tools, reading = tools_of(record), read(record["request"])
+        names = [tool.name for tool in tools]
+        called = [names.index(name) for name in counts]
+        owned = owners(look(reading, tools, similar, rarity).near, called)
+        for step in record["plan"]:
+            at = names.index(step["tool"])
+            params = params_of(tools[at])
+            owner = Owner(params, frozenset(stems_of(tools[at].name)), frozenset(owned[at]))
+            for param in params:
+                accepted = _accepted(step, param.path)
+                for value in candidates(param, owner, reading):
+                    right = any(_plain(value.value) == gold for gold in accepted)
+                    if right or chance.random() < KEPT_NEGATIVES:
+                        rows.add(
+                            value.features, right, record["source"], 1.0 if right else 1 / KEPT_NEGATIVES
+                        )
+    return rows
+
+
+def _accepted(step: Mapping[str, Any], path: tuple[str, ...]) -> list[Any]:
+    value: Any = step["arguments"]
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return []
+        value = value[key]
+    options = step.get("accept", {}).get(path[0], [value]) if len(path) == 1 else [value]
+    return [_plain(option) for option in options]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.strip() if isinstance(value, str) else value
+
+
+def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
+    """A row for each tool that is looked at closer: is it called?"""
+    rows = Rows()
+    for record in records:
+        tools, reading = tools_of(record), read(record["request"])
+        gold = {step["tool"] for step in record["plan"]}
+        sight = look(reading, tools, similar, weights.rarity)
+        for thought in think(reading, tools, sight, weights, similar is not None):
+            rows.add(thought.row, tools[thought.tool].name in gold, record["source"])
+    return rows
+
+
+def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
+    """A row for each way to call a tool several times: is that how often it is called?"""
+    rows = Rows()
+    for record in records:
+        counts = Counter(step["tool"] for step in record["plan"])
+        if not counts or "args" not in record["labels"]:
+            continue
+        tools, reading = tools_of(record), read(record["request"])
+        names = [tool.name for tool in tools]
+        sight = look(reading, tools, similar, weights.rarity)
+        owned = owners(sight.near, [names.index(name) for name in counts])
+        for at, clauses in owned.items():
+            base = fill(tools[at], frozenset(clauses), reading, weights.values)
+            near = [row[at] for row in sight.near]
+            for option in splitting.options(tools[at], base, near, reading, weights.values):
+                rows.add(option.features, len(option.calls) == counts[names[at]], record["source"])
+    return rows
+
+
+def learn(records: Sequence[Record], similar: Similar, say: Callable[[str], None]) -> dict[str, Any]:
+    """The weights as JSON.
+
+    First sights and values learn from one half of the requests, what looks closer from the other, so
+    that it meets them as uncertain as they will be.
+    """
+    rarity = rarity_of(records)
+    every = [*records, *refusals(records, REFUSALS)]
+    random.Random(2).shuffle(every)
+    half = every[: len(every) // 2]
+    rest = every[len(every) // 2 :][:CLOSER]
+    say(f"{len(records)} requests, {len(every) - len(records)} more to refuse")
+
+    def first(part: Sequence[Record]) -> dict[str, Any]:
+        found = {
+            "tools": tool_rows(part, similar, rarity).fit(120, rate=0.08),
+            "tools_by_words": tool_rows(part, None, rarity).fit(120, rate=0.08),
+            "values": value_rows(part, similar, rarity).fit(150, leaves=14),
+        }
+        say("learned first sights and values")
+        return found
+
+    early = first(half)
+    drafts = {name: Trees.of(value) for name, value in early.items()}
+    draft = Weights(rarity, **drafts, calls=_NOTHING, calls_by_words=_NOTHING, splits=_NOTHING)
+    late = {
+        "calls": call_rows(rest, similar, draft).fit(120, leaves=10, rate=0.06),
+        "calls_by_words": call_rows(rest, None, draft).fit(120, leaves=10, rate=0.06),
+        "splits": split_rows(rest, similar, draft).fit(80, leaves=8),
+    }
+    say("learned calls")
+    return {"rarity": rarity, **early, **late}
+
+
+def encoder(cache: Path, records: Iterable[Record]) -> Similar:
+    """Closeness in meaning by the exported encoder, every text encoded once."""
+    import numpy as np
+
+    from registry.embed.prepare import load
+
+    model = load(cache)
+    if model is None:
+        raise SystemExit(f"There is no exported encoder in {cache}. Run: toolyard registry check")
+    known: dict[str, Any] = {}
+
+    def vectors(texts: Sequence[str]) -> Any:
+        fresh = [text for text in dict.fromkeys(texts) if text not in known]
+        if fresh:
+            known.update(zip(fresh, model.encode_documents(fresh), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    vectors(sorted({text_of(tool).line for record in records for tool in tools_of(record)}, key=len))
+    return lambda asked, tools: (vectors(asked) @ vectors(tools).T).tolist()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Learn the weights of the planner without a model.")
+    parser.add_argument("train", type=Path, help="requests with gold plans, JSON lines, gzip")
+    parser.add_argument("--cache", type=Path, required=True, help="where the encoder was exported to")
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--leave-out", action="append", default=[], metavar="SOURCE")
+    chosen = parser.parse_args(arguments)
+    with gzip.open(chosen.train, "rt", encoding="utf-8") as lines:
+        records = [record for line in lines if (record := json.loads(line))["source"] not in chosen.leave_out]
+    found = learn(records, encoder(chosen.cache, records), print)
+    data = json.dumps(found, separators=(",", ":")).encode()
+    chosen.out.write_bytes(gzip.compress(data, 9, mtime=0))
+    print(f"{chosen.out}: {chosen.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
