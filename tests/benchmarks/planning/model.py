@@ -10,6 +10,7 @@ first step is measured, one request after another, with the tools' part of the p
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import time
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--together", type=int, default=4, help="plans made at the same time")
     parser.add_argument("--strings", choices=("free", "copied"), default="free")
     parser.add_argument("--timed", type=int, default=30, help="requests whose first step is timed")
+    parser.add_argument("--pid", type=int, help="the engine's process: its CPU time is measured too (Linux)")
     options = parser.parse_args(arguments)
     endpoint = Endpoint(options.model_url, options.model, temperature=1.0)
     planner = ModelPlanner(
@@ -138,27 +140,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print("\n".join(failed[:10]))
     if options.timed:
-        print(first_steps(planner, records[: options.timed]))
+        print(first_steps(planner, records[: options.timed], options.pid))
 
 
-def first_steps(planner: ModelPlanner, records: Sequence[dict[str, Any]]) -> str:
-    """The time from a request to its first step, with the prefix warm."""
+def first_steps(planner: ModelPlanner, records: Sequence[dict[str, Any]], pid: int | None) -> str:
+    """The time from a request to its first step, with the prefix warm.
+
+    CPU time, of this process and of an engine with one thread, is what a quiet machine would take.
+    """
     planner.endpoint.temperature = 0.0
-    seconds = []
+    waited, worked = [], []
     for record in records:
         tools = batch.candidates(record["tools"])
         for request in ("Something else.", record["request"]):
             with planner.endpoint.connect(time.monotonic() + 120) as connection:
                 planner.endpoint.model(connection)
-                start = time.monotonic()
+                start, before = time.monotonic(), _cpu(pid)
                 next(iter(planner.steps(request, tools, connection)), None)
-                took = time.monotonic() - start
-        seconds.append(took)
-    ranked = [1000 * s for s in sorted(seconds)]
-    return (
-        f"request to first step, warm prefix: median {statistics.median(ranked):.0f} ms, "
-        f"p90 {ranked[int(0.9 * len(ranked))]:.0f} ms, most {ranked[-1]:.0f} ms ({len(ranked)} requests)"
+                took = time.monotonic() - start, _cpu(pid) - before
+        waited.append(1000 * took[0])
+        worked.append(1000 * took[1])
+    lines = [("wall", waited)] + ([("CPU", worked)] if pid is not None else [])
+    return "\n".join(
+        f"request to first step, warm prefix, {name}: median {statistics.median(ms):.0f} ms, "
+        f"p90 {sorted(ms)[int(0.9 * len(ms))]:.0f} ms, most {max(ms):.0f} ms ({len(ms)} requests)"
+        for name, ms in lines
     )
+
+
+def _cpu(pid: int | None) -> float:
+    """CPU seconds of this process and of another."""
+    if pid is None:
+        return time.process_time()
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return time.process_time() + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ BARS: Final = {
     "refused": 0.75,
 }
 GRID: Final[dict[str, tuple[Any, tuple[float, ...]]]] = {
-    "REFUSE": (planner, (0.2, 0.3, 0.36, 0.4, 0.44, 0.47, 0.5)),
-    "SPLIT": (planner, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "OPTIONAL": (fill, (0.03, 0.06, 0.1, 0.16, 0.25, 0.4)),
+    "REFUSE": (planner, (0.3, 0.38, 0.44, 0.5)),
+    "SPLIT": (planner, (0.1, 0.2, 0.35, 0.5)),
+    "OPTIONAL": (fill, (0.03, 0.06, 0.12, 0.2, 0.3)),
 }
 """In this order: each is chosen with the ones before it as chosen and the others as shipped."""
 
@@ -84,11 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--leave-out", action="append", default=[], metavar="SOURCE")
     parser.add_argument("--each", type=int, default=100, help="requests of each source that are planned")
     parser.add_argument("--keep", type=Path, help="a folder for the weights of the folds; reused where there")
+    parser.add_argument("--folds", type=int, default=len(FOLDS), help="how many of the folds are used")
     chosen = parser.parse_args(arguments)
     records = [r for r in batch.records(chosen.train) if r["source"] not in chosen.leave_out]
-    similar = encoder(chosen.cache, records)
     folds = []
-    for number, sources in enumerate(FOLDS):
+    learned = [chosen.keep / f"fold{n}.json.gz" for n in range(chosen.folds)] if chosen.keep else []
+    similar = encoder(chosen.cache, [] if learned and all(path.exists() for path in learned) else records)
+    for number, sources in enumerate(FOLDS[: chosen.folds]):
         kept = chosen.keep / f"fold{number}.json.gz" if chosen.keep else None
         if kept is None or not kept.exists():
             found = learn([r for r in records if r["source"] not in sources], similar, print)
