@@ -51,6 +51,7 @@ TOOLS = [
 ]
 KNOWN = {tool.name: tool for tool in TOOLS}
 REQUEST = "The weather in Oslo, and send it to Ann"
+PLAIN = "Get the weather forecast for the city of Oslo"
 GOOD = {"plan": [{"id": "1", "tool": "get_weather", "arguments": {"city": "Oslo"}, "depends_on": []}]}
 
 
@@ -119,7 +120,7 @@ def test_the_prompt_of_the_next_request_shares_what_was_computed(engine: str) ->
 def test_a_wrong_token_falls_back_and_the_token_is_not_repeated(engine: str) -> None:
     heard: list[str] = []
     planner = ModelPlanner(Endpoint(engine, token="not-it"), rules(), say=heard.append)
-    plan = planner.plan("The weather forecast in Oslo", TOOLS)
+    plan = planner.plan(PLAIN, TOOLS)
     assert [step.tool for step in plan.steps] == ["get_weather"]
     assert heard
     assert "401" in plan.note
@@ -228,9 +229,7 @@ def test_where_schemas_are_ignored_a_plan_is_read_checked_and_repaired_once() ->
 def test_a_second_bad_plan_is_followed_by_rules_which_say_so() -> None:
     heard: list[str] = []
     with serving(lambda body: said("I cannot.")) as url:
-        plan = ModelPlanner(Endpoint(url), rules(), say=heard.append).plan(
-            "The weather forecast in Oslo", TOOLS
-        )
+        plan = ModelPlanner(Endpoint(url), rules(), say=heard.append).plan(PLAIN, TOOLS)
     assert [step.tool for step in plan.steps] == ["get_weather"]
     assert plan.note.startswith("Planned by rules: ")
     assert len(heard) == 1
@@ -298,7 +297,7 @@ def test_a_model_that_repeats_itself_is_done() -> None:
 )
 def test_whatever_an_endpoint_answers_there_is_a_plan(answer: tuple[int, bytes]) -> None:
     with serving(held(lambda body: answer)) as url:
-        plan = ModelPlanner(Endpoint(url), rules()).plan("The weather forecast in Oslo", TOOLS)
+        plan = ModelPlanner(Endpoint(url), rules()).plan(PLAIN, TOOLS)
     assert [step.tool for step in plan.steps] == ["get_weather"]
     assert "Planned by rules" in plan.note
 
@@ -309,9 +308,9 @@ def test_an_endpoint_that_never_answers_is_left_in_time_and_rests() -> None:
             Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}"), rules(), seconds=0.3
         )
         start = time.monotonic()
-        first = planner.plan("The weather forecast in Oslo", TOOLS)
+        first = planner.plan(PLAIN, TOOLS)
         again = time.monotonic()
-        second = planner.plan("The weather forecast in Oslo", TOOLS)
+        second = planner.plan(PLAIN, TOOLS)
         assert time.monotonic() - again < 0.25
         assert again - start < 5
     assert "in time" in first.note
@@ -339,7 +338,7 @@ def test_an_answer_that_drips_in_is_not_waited_for_longer() -> None:
                 Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}"), rules(), seconds=0.3
             )
             start = time.monotonic()
-            plan = planner.plan("The weather forecast in Oslo", TOOLS)
+            plan = planner.plan(PLAIN, TOOLS)
             assert time.monotonic() - start < 5
         finally:
             over.set()
@@ -350,9 +349,7 @@ def test_an_answer_that_drips_in_is_not_waited_for_longer() -> None:
 def test_a_port_where_nothing_listens_falls_back_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    plan = ModelPlanner(Endpoint(f"http://127.0.0.1:{port}"), rules()).plan(
-        "The weather forecast in Oslo", TOOLS
-    )
+    plan = ModelPlanner(Endpoint(f"http://127.0.0.1:{port}"), rules()).plan(PLAIN, TOOLS)
     assert "cannot be reached" in plan.note
 
 
@@ -372,6 +369,6 @@ def test_a_client_that_declines_leaves_planning_to_rules() -> None:
     def ask(talk: Any) -> str:
         raise ModelFailed("The client declined to sample.")
 
-    plan = SamplingPlanner(ask, rules()).plan("The weather forecast in Oslo", TOOLS)
+    plan = SamplingPlanner(ask, rules()).plan(PLAIN, TOOLS)
     assert [step.tool for step in plan.steps] == ["get_weather"]
     assert "declined" in plan.note

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from router import batch
 from router.planner.rules import fill, planner
+from router.planner.rules.meaning import by_encoder
 from router.planner.rules.train import encoder, learn, refusals
 from router.planner.rules.weights import Weights, read_weights
 from tests.benchmarks.planning.run import planned
@@ -89,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = [r for r in batch.records(chosen.train) if r["source"] not in chosen.leave_out]
     folds = []
     learned = [chosen.keep / f"fold{n}.json.gz" for n in range(chosen.folds)] if chosen.keep else []
-    similar = encoder(chosen.cache, [] if learned and all(path.exists() for path in learned) else records)
+    ready = learned and all(path.exists() for path in learned)
+    similar = by_encoder(chosen.cache, print) if ready else encoder(chosen.cache, records)
     for number, sources in enumerate(FOLDS[: chosen.folds]):
         kept = chosen.keep / f"fold{number}.json.gz" if chosen.keep else None
         if kept is None or not kept.exists():
