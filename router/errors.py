@@ -187,3 +187,29 @@ class PlannerMissing(RouterError):
     """A planner that cannot be used here: not installed, not configured, or not reachable."""
 
     kind = "planner_missing"
+
+
+class ModelFailed(RouterError):
+    """A model gave no usable answer; another planner has to do."""
+
+    kind = "model_failed"
+
+
+class ModelUnavailable(ModelFailed):
+    """A model's endpoint cannot be reached, is busy, or does not answer in time."""
+
+    kind = "model_unavailable"
+    retriable = True
+
+
+class RequestRefused(ModelFailed):
+    """An endpoint does not take a request as it is: a field, a schema, a model's name, a token.
+
+    :param status: the HTTP status it answered.
+    """
+
+    kind = "request_refused"
+
+    def __init__(self, message: str, hint: str | None = None, *, status: int = 400) -> None:
+        super().__init__(message, hint)
+        self.status = status

@@ -18,6 +18,8 @@ from gateway.cli.waiting import Waiting
 from gateway.paths import StateDir, default_state_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.planner.base import Planner
     from router.planner.rules.choose import Similar
 
@@ -43,6 +45,18 @@ def plan(
     ] = None,
     out: Annotated[Path | None, typer.Option(help='Where --batch writes {"id", "plan"} for each.')] = None,
     planner: Annotated[str, typer.Option(help="For --batch: rules or model.")] = "rules",
+    model_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible endpoint, for --planner model.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model's name there. [default: the first it lists]")
+    ] = None,
+    model_token: Annotated[
+        str | None, typer.Option(envvar="TOOLYARD_MODEL_TOKEN", help="Bearer token for the endpoint.")
+    ] = None,
+    strings: Annotated[
+        str, typer.Option(help="What a model may write as text: free, or copied from the request.")
+    ] = "free",
     cache: Annotated[
         Path | None,
         typer.Option(help="Where --batch keeps the encoder's export. [default: in the state directory]"),
@@ -60,7 +74,10 @@ def plan(
         if out is None or request is not None:
             render.problem("--batch takes no request, and needs --out FILE.")
             raise typer.Exit(Exit.USAGE)
-        _batch(batch, out, planner, None if words else cache or default_state_dir() / "cache")
+        where = None if words else cache or default_state_dir() / "cache"
+        _batch(
+            batch, out, planner, where, lambda rules: _by_model(rules, model_url, model, model_token, strings)
+        )
         return
     if request is None or not request.strip():
         render.problem("Say what is to be done.", 'As in: toolyard plan "the weather in Rome and in Oslo"')
@@ -110,12 +127,16 @@ def _explain(found: dict[str, Any]) -> None:
     render.out(f"\nPlanned by {found['planner']}, over what a search by {searched} found.")
 
 
-def _batch(batch: Path, out: Path, planner: str, cache: Path | None) -> None:
+def _batch(
+    batch: Path, out: Path, planner: str, cache: Path | None, by_model: Callable[[Planner], Planner]
+) -> None:
     from router import batch as batches
     from router.errors import RouterError
 
     try:
         chosen = _planner(planner, cache)
+        if planner == "model":
+            chosen = by_model(chosen)
         partial = out.with_name(out.name + ".part")
         with partial.open("w", encoding="utf-8") as lines:
             for record in batches.records(batch):
@@ -132,21 +153,38 @@ def _batch(batch: Path, out: Path, planner: str, cache: Path | None) -> None:
 
 
 def _planner(name: str, cache: Path | None) -> Planner:
-    """The planner of a name.
+    """The planner by rules, which another one falls back to.
 
-    :raises BadRequest: there is none of that name.
-    :raises PlannerMissing: there is, and it cannot be used here.
+    :raises BadRequest: there is no planner of that name.
+    """
+    from router.errors import BadRequest
+    from router.planner.rules.planner import RulesPlanner
+    from router.planner.rules.weights import weights
+
+    if name not in ("rules", "model"):
+        raise BadRequest(f"There is no planner named {name}.", "Use rules or model.")
+    return RulesPlanner(weights(), _similar(cache), guess=True)
+
+
+def _by_model(rules: Planner, url: str | None, name: str | None, token: str | None, strings: str) -> Planner:
+    """The planner that asks a model.
+
+    :raises PlannerMissing: there is no address to ask.
+    :raises BadRequest: an option is none.
     """
     from router.errors import BadRequest, PlannerMissing
+    from router.planner.endpoint import Endpoint
+    from router.planner.model import ModelPlanner
 
-    if name == "rules":
-        from router.planner.rules.planner import RulesPlanner
-        from router.planner.rules.weights import weights
-
-        return RulesPlanner(weights(), _similar(cache), guess=True)
-    if name == "model":
-        raise PlannerMissing("There is no model planner for batches yet.", "Use --planner rules.")
-    raise BadRequest(f"There is no planner named {name}.", "Use rules or model.")
+    if url is None:
+        raise PlannerMissing(
+            "There is no model to plan with.", "Start one with toolyard infer serve, and give --model-url."
+        )
+    if strings not in ("free", "copied"):
+        raise BadRequest(f"{strings!r} is no way to write strings.", "Use --strings free or copied.")
+    return ModelPlanner(
+        Endpoint(url, name, token), rules, strings="copied" if strings == "copied" else "free", say=_say
+    )
 
 
 def _similar(cache: Path | None) -> Similar | None:

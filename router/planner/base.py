@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from router.errors import RouterError
 from router.plan import Definition, Plan
 
 
@@ -13,7 +14,7 @@ class Planner(Protocol):
 
     @property
     def name(self) -> str:
-        """``rules`` or ``model``: what `doctor` shows and what a plan was made by."""
+        """``rules``, ``model`` or ``sampling``: what `doctor` shows and what a plan was made by."""
 
     def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
         """A plan that passes `router.check.check`, empty with a note where no tool fits.
@@ -21,3 +22,17 @@ class Planner(Protocol):
         :param tools: the candidates, their names unique.
         :raises RouterError: the request cannot be planned at all.
         """
+
+
+def fallen_back(
+    planner: Planner,
+    request: str,
+    tools: Sequence[Definition],
+    why: RouterError,
+    say: Callable[[str], None],
+) -> Plan:
+    """A plan by another planner, whose note says so and why."""
+    line = f"Planned by {planner.name}: {why.message}"
+    say(line)
+    plan = planner.plan(request, tools)
+    return Plan(plan.steps, plan.request, f"{line} {plan.note}".rstrip())

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from registry.lexical.tokens import STOPWORDS
-from router.check import problems
 from router.errors import BadRequest
-from router.plan import Ask, Definition, Plan, Ref, Step
+from router.plan import Ask, Definition, Plan, Step
 from router.planner.rules.calls import options
 from router.planner.rules.choose import Sight, Similar, look, text_of
 from router.planner.rules.fill import Filled, arguments_of, fill
@@ -21,6 +20,7 @@ from router.planner.rules.link import refs
 from router.planner.rules.params import Param
 from router.planner.rules.reading import Reading, read
 from router.planner.rules.weights import Weights
+from router.planner.sound import sound
 
 MAYBE: Final = 0.12
 """The least probability at which a tool is looked at closer; the best one always is."""
@@ -82,7 +82,7 @@ class RulesPlanner:
         plan = build(request, calls, reading)
         if not plan.steps:
             return Plan((), request, "None of the tools fits the request.")
-        return _sound(plan, {tool.name: tool for tool in tools})
+        return sound(plan, {tool.name: tool for tool in tools})
 
     def _chosen(self, thoughts: Sequence[Thought]) -> list[Thought]:
         model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
@@ -209,60 +209,3 @@ def _question(tool: Definition, param: Param) -> str:
         f" ({' '.join(described.split())[:120]})" if isinstance(described, str) and described.strip() else ""
     )
     return f"What is {param.name} for {tool.name}?{hint}"
-
-
-def _sound(plan: Plan, tools: Mapping[str, Definition]) -> Plan:
-    """The plan without what the checks refuse; a schema that nothing satisfies takes its step with it.
-
-    An optional argument that is refused is left out, a required one is asked for.
-    """
-    steps = list(plan.steps)
-    note = ""
-    for _ in range(2 * len(steps) + 2):
-        found = problems(Plan(tuple(steps), plan.request), tools)
-        if not found:
-            break
-        bad = found[0].step
-        index = next(i for i, step in enumerate(steps) if step.id == bad)
-        repaired = _repaired(steps[index], tools[steps[index].tool], found[0].path)
-        if repaired is None or repaired == steps[index]:
-            note = f"{steps[index].tool} was left out: no arguments were found that its schema allows."
-            steps = _without(steps, bad)
-        else:
-            steps[index] = repaired
-    return Plan(tuple(steps), plan.request, note)
-
-
-def _repaired(step: Step, tool: Definition, path: str) -> Step | None:
-    name = path.split("/")[1].replace("~1", "/").replace("~0", "~") if path.startswith("/") else ""
-    if name not in step.arguments:
-        return None
-    required = tool.input_schema.get("required")
-    rest = {key: value for key, value in step.arguments.items() if key != name}
-    if isinstance(required, list) and name in required:
-        rest[name] = Ask(f"What is {name} for {tool.name}?")
-    trimmed = Step(step.id, step.tool, rest)
-    needs = dict.fromkeys(ref.step for ref in trimmed.refs())
-    return Step(step.id, step.tool, rest, tuple(needs))
-
-
-def _without(steps: Sequence[Step], gone: str) -> list[Step]:
-    """The steps but one; what it would have given is asked for."""
-
-    def close(value: Any) -> Any:
-        if isinstance(value, Ref) and value.step == gone:
-            return Ask("What should stand here? The step that would have told was left out.")
-        if isinstance(value, dict):
-            return {key: close(part) for key, part in value.items()}
-        return [close(part) for part in value] if isinstance(value, list) else value
-
-    return [
-        Step(
-            s.id,
-            s.tool,
-            {k: close(v) for k, v in s.arguments.items()},
-            tuple(n for n in s.depends_on if n != gone),
-        )
-        for s in steps
-        if s.id != gone
-    ]
