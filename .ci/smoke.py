@@ -166,7 +166,9 @@ def stdio(toolyard: str, state: Path) -> None:
                 message = json.loads(process.stdout.readline())
                 if "id" in message:
                     answers[message["id"]] = message["result"]
-            assert "time__get_current_time" in [tool["name"] for tool in answers[2]["tools"]], answers[2]
+            names = [tool["name"] for tool in answers[2]["tools"]]
+            assert "time__get_current_time" in names, names
+            assert "humanize__naturalsize" in names, "the shipped manifests are not in the wheel"
             assert "Europe/Berlin" in answers[3]["content"][0]["text"], answers[3]
             process.stdin.close()
             assert process.wait(WAIT) == 0

@@ -28,12 +28,14 @@ from gateway.endpoint.events import EventLog
 from gateway.endpoint.notices import Notices
 from gateway.endpoint.sessions import Session, SessionGone, Sessions
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
+from gateway.hosted.calls import UsageBook
+from gateway.hosted.entry import approval_of, is_hosted, launched
+from gateway.hosted.environments import Environments
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.ledger import Ledger
 from gateway.listings import Listings
 from gateway.memory import Memory
-from gateway.policy.approval import approval_key
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
 from gateway.registering import Registrar
@@ -44,7 +46,7 @@ from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
 from gateway.upstream.private import Home, StateLost
 from gateway.upstream.serverlog import ServerLog, log_path
-from gateway.upstream.supervisor import Upstream
+from gateway.upstream.supervisor import State, Upstream
 from registry.continuity import ContinuityRecords
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.ring import RingRecords, SealKey
@@ -131,6 +133,8 @@ class Gateway:
         self._environ = dict(os.environ)
         self._store_turn = anyio.CapacityLimiter(1)
         self._lifeline = Lifeline()
+        self._environments = Environments(self._lifeline)
+        self.usage = UsageBook()
         self._log_dir = log_dir
         self._logs: dict[str, ServerLog] = {}
         self._watched = 0
@@ -189,10 +193,10 @@ class Gateway:
 
     # servers
 
-    async def start(self, specs: Iterable[ServerSpec], starter: ServerSpec | None = None) -> None:
+    async def start(self, specs: Iterable[ServerSpec], starters: Iterable[ServerSpec] = ()) -> None:
         """Take up the servers of the configuration and of the store, and begin to connect to them.
 
-        :param starter: served, approved, when there is no other server at all.
+        :param starters: served, approved, when there is no other server at all.
         """
         specs = list(specs)
         if self._trust_config:
@@ -202,14 +206,16 @@ class Gateway:
         wanted = [Server(spec, Origin.CONFIG, ordinal) for ordinal, spec in enumerate(specs)]
         taken = {server.name for server in wanted}
         wanted += [server for server in added if server.name not in taken]
-        if not wanted and starter is not None:
+        for ordinal, starter in enumerate(() if wanted else starters):
             if (last := known.get(starter.name)) is not None and last.origin is Origin.STARTER:
                 starter = replace(starter, disabled=last.spec.disabled)
             self._trusted[starter.name] = starter
-            wanted = [Server(starter, Origin.STARTER)]
+            wanted.append(Server(starter, Origin.STARTER, ordinal))
         await self._listings.load({server.name for server in wanted})
         await self._stored(partial(self._save_servers, known, wanted))
         await self.registrar.gone(known.keys() - {server.name for server in wanted})
+        for server in wanted:
+            await self._list_from_manifest(server)
         for server in wanted:
             self._add(server)
         await self._listings.rebuild()
@@ -276,12 +282,29 @@ class Gateway:
     def _add(self, server: Server, *, start: bool = True) -> Upstream:
         self.servers[server.name] = server
         upstream = self._upstreams[server.name] = Upstream(server, self, self._tasks, self.settings.timeout)
+        if is_hosted(server.spec):
+            upstream.usage = self.usage
         if start and not server.spec.disabled:
             self._listings.expect(server.name)
             self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")
         return upstream
 
+    async def _list_from_manifest(self, server: Server) -> None:
+        """Take over what a converted service, if approved, will list before it is built or started."""
+        if not is_hosted(server.spec):
+            return
+        from gateway.hosted.catalog import catalog_of
+
+        try:
+            await self._permit(server)
+            await self._listings.take(await anyio.to_thread.run_sync(catalog_of, server.spec))
+        except GatewayError as error:  # met again, and shown, when the service is prepared
+            log.debug("server '%s' is not listed from its manifest: %s", server.name, error)
+
     async def _warm(self, upstream: Upstream) -> None:
+        if is_hosted(upstream.server.spec):
+            await upstream.prepare()  # the first call starts it
+            return
         catalog = self._listings.known(upstream.name)
         try:
             await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
@@ -310,8 +333,10 @@ class Gateway:
                 continue
             if old is not None:
                 self._retire(name)
-            elif starter := next((s for s in self.servers.values() if s.origin is Origin.STARTER), None):
-                await self.remove(starter.name)
+            else:
+                for starter in [s for s in self.servers.values() if s.origin is Origin.STARTER]:
+                    await self.remove(starter.name)
+            await self._list_from_manifest(server)
             self._add(server)
         await self._listings.rebuild()
 
@@ -336,9 +361,12 @@ class Gateway:
             await self._stored(partial(self.store.approve, approval))
         if spec.name in self.servers:
             self._retire(spec.name)
+        await self._list_from_manifest(server)
         upstream = self._add(server, start=approve)
-        if not approve and spec.transport is Transport.STDIO:
+        if not approve and spec.transport is Transport.STDIO and not spec.disabled:
             upstream.await_approval()
+        if is_hosted(spec):
+            await self._listings.rebuild()  # nothing else tells clients: it is not started yet
         return upstream
 
     async def remove(self, name: str, *, pins: bool = False) -> None:
@@ -368,6 +396,8 @@ class Gateway:
         approval = await self._approval(self.servers[name].spec)
         if approval is not None:
             await self._stored(partial(self.store.approve, approval))
+        await self._list_from_manifest(self.servers[name])
+        await self._listings.rebuild()
         upstream = self._upstreams[name]
         upstream.wake()
         self._tasks.start_soon(self._warm, upstream, name=f"warm {name}")
@@ -376,9 +406,7 @@ class Gateway:
     async def _approval(self, spec: ServerSpec) -> Approval | None:
         if spec.transport is not Transport.STDIO:
             return None
-        key, detail = await anyio.to_thread.run_sync(
-            lambda: approval_key(resolve(spec, self._environ), self._environ)
-        )
+        key, detail = await anyio.to_thread.run_sync(lambda: approval_of(spec, self._environ))
         return Approval(key, spec.name, detail, time.time())
 
     async def approval_state(self, spec: ServerSpec) -> dict[str, object] | None:
@@ -389,9 +417,14 @@ class Gateway:
         return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
 
     def pin_policy(self, name: str) -> PinPolicy:
-        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting."""
+        """What becomes of changed definitions of a server: its entry's ``pins``, else the setting.
+
+        A converted service follows its manifest, which was approved with its tools.
+        """
         server = self.servers.get(name)
-        return policy_of(server.spec if server is not None else None, self.settings.pins)
+        hosted = server is not None and is_hosted(server.spec)
+        default = PinPolicy.FOLLOW if hosted else self.settings.pins
+        return policy_of(server.spec if server is not None else None, default)
 
     def cost_of(self, name: str, tool: str) -> float:
         """What one call of a server's tool costs: ``costPerCall`` of its entry, a number or one for each tool."""
@@ -445,7 +478,18 @@ class Gateway:
 
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
-        spec = resolve(server.spec, self._environ)
+        hosted = is_hosted(server.spec)
+        await self._permit(server)
+        if not hosted:
+            spec = resolve(server.spec, self._environ)
+        else:
+            spec = await anyio.to_thread.run_sync(launched, server.spec)
+            if await self._environments.missing(server.spec):
+                await self._build(server.spec)
+        return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
+
+    async def _permit(self, server: Server) -> None:
+        """Raises NotApproved, and whatever keeps an entry from being approved."""
         approval = await self._approval(server.spec)
         if approval is not None and approval.key not in await self._stored(self.store.approvals):
             if self._trusted.get(server.name) != server.spec:
@@ -455,7 +499,19 @@ class Gateway:
                 )
             await self._stored(partial(self.store.approve, approval))
             del self._trusted[server.name]  # as it stood at start: what replaces the program is asked about
-        return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
+
+    async def _build(self, spec: ServerSpec) -> None:
+        upstream, server_log = self._upstreams.get(spec.name), self.server_log(spec.name)
+        before = upstream.state if upstream is not None else None
+        if upstream is not None and before is not None:
+            upstream.state = State.BUILDING
+        server_log.write("[toolyard] building the environment")
+        try:
+            await self._environments.ready(spec)
+        finally:
+            if upstream is not None and before is not None and upstream.state is State.BUILDING:
+                upstream.state = before
+        server_log.write("[toolyard] the environment is built")
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
         """Bring the catalog up to date with a server that was connected."""
@@ -509,6 +565,7 @@ class Gateway:
         await asyncio.gather(*(upstream.quiet(LAST_CALLS) for upstream in self._upstreams.values()))
         self.sessions.give_up()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
+        await self._environments.close()
         self.events.close()
         await self.ledger.close()
         await self._lifeline.close()

@@ -64,6 +64,8 @@ class UpstreamUnavailable(UpstreamError):
     """The server is not running, cannot be reached or refused the handshake."""
 
     kind = "upstream_unavailable"
+    pause: float = 0.0
+    """Seconds before which another attempt is not worth its cost."""
 
 
 class UpstreamTimeout(UpstreamError):

@@ -106,6 +106,14 @@ class Listings:
             self._unseen.add(name)
             self._all_seen.clear()
 
+    async def take(self, catalog: ServerCatalog) -> None:
+        """Take over a catalog that was not asked of its server but is known for certain; `rebuild` shows it."""
+        old = self._catalogs.get(catalog.server)
+        if old is None or not _same(old, catalog):
+            await self._stored(partial(self._store.put_catalog, catalog))
+            await self._registrar.sync(catalog)
+            self._catalogs[catalog.server] = catalog
+
     def forget(self, name: str) -> None:
         """A server was removed."""
         self._catalogs.pop(name, None)

@@ -142,9 +142,18 @@ def _who(state: StateDir) -> str:
         return ""
 
 
-def starter() -> ServerSpec:
-    """The server of an empty configuration: the reference time server, from our own environment."""
-    return ServerSpec("time", Transport.STDIO, sys.executable, ("-m", "mcp_server_time"))
+def starters(settings: Settings) -> list[ServerSpec]:
+    """The servers of an empty configuration: the reference time server, and a few converted services."""
+    from gateway.hosted.entry import from_manifest
+    from servers.manifest import shipped
+
+    made = []
+    for name in settings.starters if settings.starters is not None else ("time", *shipped.STARTERS):
+        if name == "time":
+            made.append(ServerSpec("time", Transport.STDIO, sys.executable, ("-m", "mcp_server_time")))
+        else:
+            made.append(from_manifest(name, name))
+    return made
 
 
 class Configuration:
@@ -262,7 +271,7 @@ async def _run(
             )
             servers.append(HttpServer.of(control.app(endpoint)))
             sockets.append(listen_unix(state.control_socket))
-        await gateway.start(specs, None if specs else starter())
+        await gateway.start(specs, () if specs else starters(settings))
         for server, listener in zip(servers, sockets, strict=True):
             tasks.start_soon(server.serve, [listener])
         async with relays.listening(state):
@@ -441,7 +450,7 @@ async def _standalone(options: ServeOptions) -> None:
     with Store.open(settings.store_at(state)) as store:
         async with anyio.create_task_group() as tasks, _signals(stop):
             gateway = Gateway(settings, store, tasks, trust_config=configuration.named)
-            await gateway.start(specs, None if specs else starter())
+            await gateway.start(specs, () if specs else starters(settings))
             reader, writer = await _standard_streams()
             client = StreamClient(gateway.dispatcher, gateway.notices, reader, writer)
             serving = asyncio.create_task(client.serve())

@@ -7,11 +7,11 @@ import sys
 
 def _run() -> int:
     arguments = sys.argv[1:]
-    if arguments[:1] == ["host"] and len(arguments) == 2 and not arguments[1].startswith("-"):
+    if arguments[:1] == ["host"] and not {"-h", "--help"} & set(arguments):
         # Without the command line's own imports: a service answers within a second of its start.
-        from servers.host.start import start
+        from servers.host.start import main as host
 
-        return start(arguments[1])
+        return host(arguments[1:])
     from servers.cli import main
 
     return main(arguments)

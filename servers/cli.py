@@ -43,6 +43,14 @@ def convert(
     review_seconds: Annotated[
         float, typer.Option("--review-seconds", help="Time for trying the tools.")
     ] = 8.0,
+    model_url: Annotated[
+        str | None,
+        typer.Option(
+            "--model-url",
+            help="An OpenAI-compatible API (…/v1) that may propose names, descriptions and examples.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="The model to ask there.")] = "default",
     update: Annotated[bool, typer.Option("--update", help="Convert again, and show what changed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
     require_sandbox: Least = "L2",
@@ -67,7 +75,7 @@ def convert(
     ):
         say(f"{folder}: unchanged, {len(before.tools)} tools ({time.monotonic() - start:.1f} s)")
         return
-    from servers.convert import pipeline
+    from servers.convert import pipeline, suggest
     from servers.manifest.records import Permissions
     from servers.sandbox import levels
 
@@ -78,6 +86,7 @@ def convert(
         extras=tuple(extra or ()),
         review_seconds=review_seconds,
         permissions=Permissions(network=network),
+        model=suggest.Endpoint(model_url, model) if model_url else None,
     )
     manifest = pipeline.convert(source, options, say)
     if before is not None:
@@ -97,7 +106,7 @@ def _label(source: str) -> str:
 
 @app.command("host")
 def host(
-    directory: Annotated[Path, typer.Argument(help="The directory with manifest.json, or the file.")],
+    directory: Annotated[str, typer.Argument(help="A folder with manifest.json, or a shipped service.")],
     workers: Annotated[int | None, typer.Option("--workers", help="How many calls may run at once.")] = None,
     require_sandbox: Least = "",
     allow_weak_sandbox: Weak = False,
@@ -105,20 +114,24 @@ def host(
     """Serve a converted service over stdio."""
     from servers.host.start import start
 
-    code = start(str(directory), workers=workers, require=require_sandbox, allow_weak=allow_weak_sandbox)
+    code = start(directory, workers=workers, require=require_sandbox, allow_weak=allow_weak_sandbox)
     if code:
         raise typer.Exit(code)
 
 
 @app.command("warm")
-def warm(directories: Annotated[list[Path], typer.Argument(help="Directories with manifests.")]) -> None:
-    """Build the environments of converted services now."""
+def warm(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Shipped services by name, or folders with manifests.")
+    ] = None,
+) -> None:
+    """Build the environments of converted services now: of those named, or of the starter set."""
     from servers.convert import environment
-    from servers.manifest import files
+    from servers.manifest import files, shipped
     from servers.sandbox import levels
 
-    for directory in directories:
-        manifest = files.read(directory)
+    for service in services or shipped.STARTERS:
+        manifest = files.read(shipped.locate(service))
         start = time.monotonic()
         path = environment.rebuild(manifest.environment, levels.require(manifest.sandbox))
         say(f"{manifest.name}: {path} ({time.monotonic() - start:.1f} s)")

@@ -33,6 +33,12 @@ class EnvironmentFailed(ServersError):
     kind = "environment_failed"
 
 
+class IndexUnreachable(EnvironmentFailed):
+    """The package index did not answer; trying in another way would not help."""
+
+    kind = "index_unreachable"
+
+
 class ManifestError(ServersError):
     """A manifest file that cannot be read or does not follow its schema."""
 

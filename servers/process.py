@@ -21,6 +21,7 @@ import msgspec
 
 from servers.errors import WorkerFailed
 from servers.manifest.records import Limits, Permissions
+from servers.sandbox.cgroup import Cgroup
 from servers.sandbox.policy import Policy, clean_environment
 
 WORKER: Final = Path(__file__).with_name("worker")
@@ -39,6 +40,12 @@ class WorkerDied(WorkerFailed):
     """The worker ended while it had a question to answer."""
 
     kind = "worker_died"
+
+
+class OutOfMemory(WorkerDied):
+    """The kernel ended the worker because a call used more memory than it may."""
+
+    kind = "out_of_memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class WorkerProcess:
         self._buffer = bytearray()
         self._ids = 0
         self._said: deque[str] = deque(maxlen=STDERR_LINES)
+        self._group: Cgroup | None = None
         self._killed = False
 
     def __enter__(self) -> WorkerProcess:
@@ -107,6 +115,7 @@ class WorkerProcess:
             processes=place.limits.processes,
             file_mb=place.limits.file_mb,
         )
+        self._group = Cgroup.make(place.limits.processes)
         argv = [str(place.python), "-I", "-X", "utf8", str(WORKER), self._number]
         try:
             self._child = subprocess.Popen(
@@ -120,14 +129,49 @@ class WorkerProcess:
             )
         except OSError as error:
             shutil.rmtree(self._scratch, ignore_errors=True)
+            self._leave_group()
             raise WorkerFailed(
                 f"Cannot start a worker in '{place.environment}': {error.strerror or error}.",
                 "Build the environment again with `toolyard warm`.",
             ) from None
+        if self._group is not None and not self._group.enter(self._child.pid):
+            self._leave_group()
         assert self._child.stdout is not None
         assert self._child.stderr is not None
         os.set_blocking(self._child.stdout.fileno(), False)
         os.set_blocking(self._child.stderr.fileno(), False)
+
+    def call(self, request: dict[str, Any], timeout: float, memory_mb: int) -> dict[str, Any]:
+        """Have a tool called. The answer's ``usage`` says what the call took: ``wall_ms``, ``cpu_ms``, ``peak_kb``.
+
+        :param memory_mb: what the call may use; address space everywhere, and real memory where groups can be made.
+        :raises WorkerHung, WorkerDied: `OutOfMemory` where it was killed for want of memory.
+        """
+        child, group = self._child, self._group
+        killed = group.killed() if group is not None else 0
+        if group is not None:
+            group.begin(memory_mb << 20)
+        elif child is not None:
+            _forget_peak(child.pid)
+        try:
+            answer = self.ask("call", timeout, memory_mb=memory_mb, **request)
+        except WorkerDied:
+            if group is not None and group.killed() > killed:
+                raise OutOfMemory(
+                    f"The call needed more than its {memory_mb} MiB of memory, and was ended with its worker."
+                ) from None
+            raise
+        usage = answer.get("usage")
+        if usage is not None and child is not None:
+            peak = group.peak() if group is not None else _peak_of(child.pid)
+            if peak is not None:
+                usage["peak_kb"] = peak >> 10
+        if group is not None and group.killed() > killed and not answer.get("ok"):
+            answer["error"] = {
+                "kind": "memory",
+                "message": f"What it started needed more than {memory_mb} MiB of memory.",
+            }
+        return answer
 
     def ask(self, operation: str, timeout: float, **fields: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
@@ -259,4 +303,25 @@ class WorkerProcess:
             if stream is not None:
                 stream.close()
         self._child = None
+        self._leave_group()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _leave_group(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            group.remove()
+
+
+def _forget_peak(pid: int) -> None:
+    """Have the kernel measure a process's peak of resident memory from now on (proc(5), clear_refs)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/clear_refs", "w") as file:
+        file.write("5")
+
+
+def _peak_of(pid: int) -> int | None:
+    """The most resident memory of one process, in bytes; None where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) << 10
+    return None

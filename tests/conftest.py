@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,6 +23,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: run it with pytest --slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environments_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where gateways under test build the services they start with: never among the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLYARD_ENVIRONMENTS_DIR", str(tmp_path_factory.mktemp("environments")))
+        yield
 
 
 @pytest.fixture

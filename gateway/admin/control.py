@@ -7,6 +7,7 @@ MCP client and no token leads here.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -28,9 +29,10 @@ from gateway.admin.wire import body_of, guarded, json_answer, lines_answer
 from gateway.app import Gateway
 from gateway.calls import result_outcome
 from gateway.catalog import ValidatorCache
-from gateway.config.servers import from_command, from_url
+from gateway.config.servers import from_command, from_url, made
 from gateway.endpoint.http import HttpEndpoint
 from gateway.errors import GatewayError, NotFound, RpcError
+from gateway.hosted.entry import is_hosted, sandbox
 from gateway.jsonrpc import Shallow
 from gateway.policy.pins import refuse_withheld
 from gateway.policy.standing import standing, withheld_of
@@ -44,7 +46,7 @@ from registry.ring import SealKey
 
 CALL_TIMEOUT: Final = 3600.0
 _ENTRY: Final = frozenset(
-    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "pending"}
+    {"name", "command", "args", "env", "cwd", "url", "headers", "transport", "timeout", "manifest", "pending"}
 )
 """Keys of a new server's entry with a meaning of their own; the others are kept as ``extra``."""
 _COUNTS: Final = {
@@ -108,8 +110,10 @@ class ControlApi:
     async def status(self, request: Request) -> Response:
         """Everything ``toolyard status`` shows."""
         gateway = self._gateway
+        hosted = any(is_hosted(server.spec) for server in gateway.servers.values())
         return json_answer(
             {
+                "sandbox": await asyncio.to_thread(sandbox) if hosted else None,
                 "gateway": {
                     "pid": os.getpid(),
                     "version": __version__,
@@ -192,12 +196,17 @@ class ControlApi:
                     "headers": sorted(spec.headers),
                     "timeout": spec.timeout,
                     "disabled": spec.disabled,
+                    "manifest": spec.extra.get("manifest"),
                 },
                 "server_info": msgspec.Raw(catalog.server_info if catalog else b"{}"),
                 "capabilities": msgspec.Raw(catalog.capabilities if catalog else b"{}"),
                 "instructions": catalog.instructions if catalog else None,
                 "approval": await self._approval(spec),
                 "tool_names": self._tool_names(upstream.name),
+                "usage": {
+                    tool: dataclasses.asdict(usage)
+                    for tool, usage in self._gateway.usage.of(upstream.name).items()
+                },
                 "stderr": list(upstream.log.lines)[-20:],
             }
         )
@@ -310,7 +319,9 @@ class ControlApi:
         if not isinstance(name, str):
             raise RpcError(protocol.INVALID_PARAMS, "A server needs a name.")
         try:
-            if body.get("url") is not None:
+            if body.get("manifest") is not None:
+                spec = made(name, {key: value for key, value in body.items() if key != "name"})
+            elif body.get("url") is not None:
                 spec = from_url(
                     name,
                     body["url"],
@@ -331,20 +342,20 @@ class ControlApi:
                 protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
             ) from None
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
-        spec = replace(spec, extra=extra)
         if body.get("pending") is True:
             extra.pop("disabled", None)
-            off = replace(spec, extra=extra, disabled=body.get("disabled") is True)
+            off = replace(spec, extra={**spec.extra, **extra}, disabled=body.get("disabled") is True)
             upstream = await self._gateway.add(off, approve=False)
             return json_answer({"server": self._row(upstream), "tools": []})
-        upstream = await self._gateway.add(spec)
+        upstream = await self._gateway.add(replace(spec, extra={**spec.extra, **extra}))
         return lines_answer(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
         yield jsonrpc.encode({"state": "starting"})
-        with suppress(GatewayError):  # the row says what is wrong
-            await upstream.connect(Era.HANDSHAKE, START_TIMEOUT)
-            await self._gateway.synced(upstream.name, START_TIMEOUT)
+        if not is_hosted(upstream.server.spec):  # its list is known, and its first call starts it
+            with suppress(GatewayError):  # the row says what is wrong
+                await upstream.connect(Era.HANDSHAKE, START_TIMEOUT)
+                await self._gateway.synced(upstream.name, START_TIMEOUT)
         yield jsonrpc.encode({"server": self._row(upstream), "tools": self._tool_names(upstream.name)})
 
     async def remove(self, request: Request) -> Response:

@@ -39,6 +39,8 @@ Run the gateway
 
 Its servers
   add        add one: a command to start, or a URL
+  use        add a converted service, shipped or your own
+  manifests  list the converted services that come with Toolyard
   remove     take one out again
   approve    give leave to start a server's command
   enable     switch one on again
@@ -64,6 +66,7 @@ The tools
 Your own code, and a model of your own
   convert    make an MCP service out of a Python repository
   host       serve a converted one on stdin and stdout
+  warm       build the environments of converted ones now
   infer      serve a language model from this machine, or measure it
 
 Its secrets
@@ -136,6 +139,7 @@ def _add_verbs() -> None:
     from gateway.cli import (
         connect,
         doctor,
+        hosted,
         importing,
         keys,
         logs,
@@ -150,6 +154,7 @@ def _add_verbs() -> None:
     for module in (
         run,
         servers,
+        hosted,
         switching,
         status,
         logs,

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
 from gateway.face.link import connect
+from gateway.hosted.entry import is_hosted
 from gateway.paths import StateDir
 from gateway.version import __version__
 from registry.model import ServerSpec
@@ -217,7 +218,7 @@ def servers_file(path: Path | None) -> Iterator[Check]:
 def commands(specs: Iterable[ServerSpec]) -> Iterator[Check]:
     """Whether the command of every server can be found."""
     missing = 0
-    wanted = [spec for spec in specs if spec.command and not spec.disabled]
+    wanted = [spec for spec in specs if spec.command and not spec.disabled and not is_hosted(spec)]
     for spec in wanted:
         command = spec.command or ""
         if "$" in command:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.admin.client import NotRunning
-from gateway.cli import checks, offline, render, supervision
+from gateway.cli import checks, offline, render, sandboxing, supervision
 from gateway.cli.checks import Check
 from gateway.cli.exits import Exit
 from gateway.cli.level import search_level
@@ -77,6 +77,7 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     specs |= {spec.name: spec for spec in _specs_of(file)}
     yield from checks.commands(specs.values())
     yield from checks.helpers(specs.values())
+    yield from sandboxing.checks(specs.values())
     yield from supervision.servers(_rows(state_dir, status))
     yield checks.pins(_registry(state_dir, status))
     yield checks.search(search_level(state_dir, verify=True))
@@ -136,7 +137,11 @@ def _known(state: StateDir) -> tuple[Check, dict[str, ServerSpec]]:
     from registry.store import Store
 
     try:
-        with Store.open(Settings.load(ServeOptions()).store_at(state), readonly=True) as store:
+        place = Settings.load(ServeOptions()).store_at(state)
+    except ConfigError:
+        place = str(state.database)  # the check of config.toml itself says what is wrong with it
+    try:
+        with Store.open(place, readonly=True) as store:
             specs = {server.name: server.spec for server in store.servers()}
     except StoreMissing:
         return Check("store", "ok", "none yet (the first start makes it)"), {}

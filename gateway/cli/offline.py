@@ -12,7 +12,6 @@ from typing import Any
 from gateway.cli.exits import Locked
 from gateway.cli.shared import unknown
 from gateway.config.options import ServeOptions
-from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError
 from gateway.paths import StateDir
@@ -35,6 +34,7 @@ def status(state: Path | None) -> dict[str, Any]:
     names = [server.name for server in known.servers]
     return {
         "gateway": None,
+        "sandbox": None,
         "servers": rows,
         "conflicts": conflicts,
         "problems": problems,
@@ -178,9 +178,9 @@ class _Known:
         return "pending", "Its command has not been approved.", f"Run: toolyard approve {server.name}."
 
     def _approval_key(self, server: Server) -> str:
-        from gateway.policy.approval import approval_key
+        from gateway.hosted.entry import approval_of
 
-        return approval_key(resolve(server.spec, os.environ), os.environ)[0]
+        return approval_of(server.spec, os.environ)[0]
 
     def _approval(self, server: Server) -> dict[str, Any] | None:
         if server.spec.transport is not Transport.STDIO:
@@ -204,12 +204,14 @@ class _Known:
                 "headers": sorted(spec.headers),
                 "timeout": spec.timeout,
                 "disabled": spec.disabled,
+                "manifest": spec.extra.get("manifest"),
             },
             "server_info": json.loads(catalog.server_info) if catalog else {},
             "capabilities": json.loads(catalog.capabilities) if catalog else {},
             "instructions": catalog.instructions if catalog else None,
             "approval": self._approval(server),
             "tool_names": [tool["name"] for tool in self.tools() if tool["server"] == server.name],
+            "usage": {},
             "stderr": [],
         }
 

@@ -16,6 +16,7 @@ _STYLES: Final[Mapping[str, str]] = {
     "ready": "green",
     "ok": "green",
     "starting": "cyan",
+    "building": "cyan",
     "pending": "yellow",
     "warn": "yellow",
     "needs_login": "yellow",

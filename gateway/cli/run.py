@@ -53,7 +53,7 @@ def serve(
     """Run the gateway, until Ctrl-C or SIGTERM.
 
     Settings given here win over config.toml. Without any configuration it comes up with a starter
-    server, so that there is something to call.
+    set of servers, so that there is something to call.
     """
     if token is not None and no_auth:
         raise typer.BadParameter("--token and --no-auth exclude each other.")

@@ -15,7 +15,7 @@ from gateway.admin.client import ControlClient, NotRunning
 from gateway.cli import offline, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, client, started, unknown, verb
-from gateway.config.servers import from_command, from_url, resolve
+from gateway.config.servers import from_command, from_url
 from gateway.errors import ConfigError, GatewayError
 from registry.model import Approval, Origin, Server, ServerSpec
 
@@ -95,9 +95,9 @@ def add(
         render.problem(error.message, error.hint)
         raise typer.Exit(Exit.USAGE) from None
     try:
-        _add_running(client(state_dir), spec, as_json=json_)
+        add_running(client(state_dir), spec, as_json=json_)
     except NotRunning:
-        _add_stored(state_dir, spec, as_json=json_)
+        add_stored(state_dir, spec, as_json=json_)
 
 
 def _fits(is_url: bool, command_only: dict[str, Any], url_only: dict[str, Any]) -> None:
@@ -132,14 +132,16 @@ def _variables(given: Iterable[str] | None) -> list[str]:
 def entry_of(spec: ServerSpec) -> dict[str, Any]:
     """A spec as ``POST /servers`` takes it."""
     entry: dict[str, Any] = {"name": spec.name}
-    if spec.url is not None:
+    if "manifest" in spec.extra:
+        entry |= spec.extra
+    elif spec.url is not None:
         entry |= {"url": spec.url, "headers": dict(spec.headers), "transport": spec.transport.value}
     else:
         entry |= {"command": spec.command, "args": list(spec.args), "env": dict(spec.env), "cwd": spec.cwd}
     return {**spec.extra, **(entry if spec.timeout is None else {**entry, "timeout": spec.timeout})}
 
 
-def _add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> None:
+def add_running(gateway: ControlClient, spec: ServerSpec, *, as_json: bool) -> None:
     done = started(gateway.add(entry_of(spec)), f"connecting {spec.name}")
     if as_json:
         render.as_json(done)
@@ -163,7 +165,7 @@ def say_withheld(row: dict[str, Any]) -> None:
         render.out(f"Withheld until you approve: {count}. See: toolyard registry diff {row['name']}")
 
 
-def _add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> None:
+def add_stored(state_dir: Path | None, spec: ServerSpec, *, as_json: bool) -> None:
     with offline.writing(state_dir) as store:
         put(store, spec)
     if as_json:
@@ -189,9 +191,9 @@ def put(store: Any, spec: ServerSpec) -> None:
 
 def _approval(spec: ServerSpec) -> Approval:
     """A person's leave to start a command as it now stands. Raises GatewayError where it cannot be."""
-    from gateway.policy.approval import approval_key
+    from gateway.hosted.entry import approval_of
 
-    key, detail = approval_key(resolve(spec, os.environ), os.environ)
+    key, detail = approval_of(spec, os.environ)
     return Approval(key, spec.name, detail, time.time())
 
 

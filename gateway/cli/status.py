@@ -68,6 +68,12 @@ def status(
 def _gateway(seen: dict[str, Any]) -> None:
     for line in servers_head(seen):
         render.out(line)
+    if sandbox := seen.get("sandbox"):
+        still = "; ".join(sandbox["open"])
+        render.paragraph(
+            f"converted services run in sandbox {sandbox['level']} ({sandbox['made_of']}), which takes "
+            f"{sandbox['start_ms']:.0f} ms to enter" + (f"; open: {still}" if still else "")
+        )
     config = seen["gateway"].get("config") or {}
     if config.get("error"):
         render.out()
@@ -248,10 +254,19 @@ def _server(seen: dict[str, Any]) -> None:
             ("listed", render.ago(seen.get("synced_at"))),
             ("says", seen.get("instructions") or ""),
             ("tools", "\n".join(seen.get("tool_names") or [])),
+            ("took", "\n".join(_took(tool, usage) for tool, usage in (seen.get("usage") or {}).items())),
             ("resources", str(seen["resources"] + seen["templates"] or "")),
             ("prompts", str(seen["prompts"] or "")),
             ("stderr", "\n".join((seen.get("stderr") or [])[-20:])),
         ]
+    )
+
+
+def _took(tool: str, usage: dict[str, Any]) -> str:
+    calls = int(usage["calls"])
+    return (
+        f"{tool}: {render.count(calls, 'call')}, on average {usage['wall_ms'] / calls:.1f} ms and "
+        f"{usage['cpu_ms'] / calls:.1f} ms of CPU, at most {usage['peak_kb'] / 1024:.0f} MiB"
     )
 
 

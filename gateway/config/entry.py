@@ -95,6 +95,9 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
         fault(f"the entry is {kind(entry)}", 'an object with "command" or "url"')
         return None, faults
 
+    if "manifest" in entry:
+        spec = _converted(name, entry, fault, string, boolean)
+        return None if faults else spec, faults
     for key in ("command", "url", "cwd"):
         if entry.get(key) is not None and string(entry[key], key, key) and not entry[key].strip():
             fault(f"{key} is empty", "some text", key)
@@ -107,9 +110,7 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
     env = strings("env", lambda key: bool(key) and "=" not in key and "\0" not in key, "a variable's name")
     headers = strings("headers", lambda key: _HEADER.fullmatch(key) is not None, "a header's name")
     timeout = entry.get("timeout")
-    if timeout is not None and not (
-        isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout <= 1e9
-    ):
+    if timeout is not None and not _is_seconds(timeout):
         fault("timeout cannot be used", "seconds, a number over 0", "timeout")
     if "pins" in entry and entry["pins"] not in ("pin", "warn", "follow"):
         fault("pins cannot be used", "one of pin, warn, follow", "pins")
@@ -135,6 +136,44 @@ def read_entry(name: str, entry: Any) -> tuple[ServerSpec | None, list[Fault]]:
         extra={key: value for key, value in entry.items() if key not in _KNOWN},
     )
     return spec, faults
+
+
+def _converted(
+    name: str,
+    entry: dict[str, Any],
+    fault: Callable[..., None],
+    string: Callable[..., bool],
+    boolean: Callable[[str, bool], bool],
+) -> ServerSpec | None:
+    """The spec of an entry that names the manifest of a converted service."""
+    from gateway.hosted.entry import LEVELS, REQUIRE, WEAK, from_manifest
+
+    known = ("manifest", "disabled", "enabled", "timeout", REQUIRE, WEAK)
+    wanted, least, timeout = entry["manifest"], entry.get(REQUIRE), entry.get("timeout")
+    if not string(wanted, "manifest", "manifest"):
+        return None
+    if not wanted.strip():
+        fault("manifest is empty", "a shipped service's name, or a folder with manifest.json", "manifest")
+    if least is not None and least not in LEVELS:
+        fault(f"{REQUIRE} cannot be used", "one of " + ", ".join(LEVELS), REQUIRE)
+    if entry.get("command") is not None or entry.get("url") is not None:
+        fault("there is a manifest and a command or a url", "one of them", "manifest")
+    if timeout is not None and not _is_seconds(timeout):
+        fault("timeout cannot be used", "seconds, a number over 0", "timeout")
+    weak, disabled, enabled = boolean(WEAK, False), boolean("disabled", False), boolean("enabled", True)
+    return from_manifest(
+        name,
+        wanted,
+        require=least,
+        allow_weak=weak,
+        timeout=timeout,
+        disabled=disabled or not enabled,
+        extra={key: value for key, value in entry.items() if key not in known},
+    )
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1e9
 
 
 def _transport(entry: dict[str, Any], fault: Callable[..., None]) -> Transport | None:

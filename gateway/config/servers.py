@@ -17,7 +17,7 @@ from gateway.config.references import resolve
 from gateway.errors import ConfigError
 from registry.model import ServerSpec
 
-__all__ = ["Problem", "ServersFile", "from_command", "from_url", "parse", "read", "resolve"]
+__all__ = ["Problem", "ServersFile", "from_command", "from_url", "made", "parse", "read", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def from_command(
     if not argv:
         raise ConfigError(f"The server {name!r} has no command.", "Give one after `--`.")
     entry = {"command": argv[0], "args": list(argv[1:]), "env": dict(env or {}), "cwd": cwd}
-    return _made(name, entry | {"timeout": timeout})
+    return made(name, entry | {"timeout": timeout})
 
 
 def from_url(
@@ -177,10 +177,11 @@ def from_url(
     Raises ConfigError.
     """
     entry = {"url": url, "headers": dict(headers or {}), "type": transport, "timeout": timeout}
-    return _made(name, entry)
+    return made(name, entry)
 
 
-def _made(name: str, entry: dict[str, Any]) -> ServerSpec:
+def made(name: str, entry: dict[str, Any]) -> ServerSpec:
+    """The spec of one entry as a servers file has it. Raises ConfigError."""
     spec, faults = read_entry(name, entry)
     if spec is None or faults:
         first = faults[0]

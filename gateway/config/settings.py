@@ -38,6 +38,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     resync: Annotated[float, Meta(ge=0, le=1e9)] = 900.0
     audit: bool = True
     store: Annotated[str, Meta(pattern="^(|postgresql(\\+psycopg)?://.+)$")] = ""
+    starters: list[str] | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -63,6 +64,8 @@ class Settings:
     :param resync: seconds after which connected servers are asked for their lists again; 0 for never.
     :param audit: whether calls are logged in the store.
     :param store: the URL of a Postgres database that gateways share; empty for a file of this state directory.
+    :param starters: what is served where nothing is configured: "time" and names of shipped services; None
+        means the product's own choice.
     :param file: the config.toml that was read, or None where there is none.
     """
 
@@ -77,6 +80,7 @@ class Settings:
     first_list_grace: float
     log_level: LogLevel
     store: str = ""
+    starters: tuple[str, ...] | None = None
     file: Path | None = None
     pins: Pins = "pin"
     resync: float = 900.0
@@ -110,8 +114,8 @@ class Settings:
                 f"Give {_EXPECTED[name]}.",
                 expected=_EXPECTED[name],
             ) from None
-        for name in ("allowed_hosts", "allowed_origins"):
-            checked[name] = tuple(checked[name])
+        for name in ("allowed_hosts", "allowed_origins", "starters"):
+            checked[name] = None if checked[name] is None else tuple(checked[name])
         return cls(**checked, file=None if text is None else path)
 
 
@@ -187,6 +191,7 @@ _EXPECTED: Final = {
     "page_size": "an integer over 0",
     "first_list_grace": "seconds, a number of 0 or more",
     "store": "a URL, as postgresql://user@host/database",
+    "starters": 'a list of names, as ["time", "humanize"]',
     "log_level": 'one of "debug", "info", "warning", "error"',
     "pins": 'one of "pin", "warn", "follow"',
     "resync": "seconds, a number of 0 or more",

@@ -81,6 +81,10 @@ class Caller(CallSite):
     def home(self) -> Session | None:
         return self.session
 
+    @property
+    def identity(self) -> str:
+        return self.session.ident if self.session is not None else ""
+
     def tell(self, message: Shallow) -> None:
         if self.session is None:
             return

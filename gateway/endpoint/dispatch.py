@@ -349,7 +349,7 @@ class Dispatcher:
         if upstream is None:
             raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
         if caller.era is Era.STATELESS:
-            if await upstream.era(caller.era) is Era.STATELESS:
+            if await upstream.era(caller.era, params, caller) is Era.STATELESS:
                 return await self._forward_stateless(caller, ident, upstream, method, params, headers)
             if caller.log_level is not None:
                 await self._interests.log_from(upstream, caller.log_level)

@@ -59,6 +59,11 @@ class CallSite:
         """The session for which a server may keep state, where the caller has one."""
         return None
 
+    @property
+    def identity(self) -> str:
+        """What tells callers apart for a server that keeps something for each; "" where nothing does."""
+        return ""
+
     def notify(self, message: Shallow) -> None:
         """A notification of this call (progress, log message). Must not block or raise."""
 

@@ -35,13 +35,16 @@ class Recovery:
         """Whether nothing but a person's or a client's wish leads to another try."""
         return self.failures >= GIVE_UP and not self._patient
 
-    def failed(self, now: float, lived: float = 0.0) -> None:
-        """Count a failure at ``now``, in seconds, after ``lived`` seconds of service."""
+    def failed(self, now: float, lived: float = 0.0, least: float = 0.0) -> None:
+        """Count a failure at ``now``, in seconds, after ``lived`` seconds of service.
+
+        :param least: the shortest pause, where a try costs much.
+        """
         if lived >= STABLE:
             self.failures = 0
         self.failures += 1
         shortest, longest = BACKOFF
-        pause = min(longest, shortest * 2 ** min(self.failures - 1, 10))
+        pause = max(least, min(longest, shortest * 2 ** min(self.failures - 1, 10)))
         self.retry_at = now + pause * random.uniform(0.8, 1.2)
 
     def pause(self, now: float) -> float:

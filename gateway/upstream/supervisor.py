@@ -23,6 +23,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.hosted.calls import UsageBook, signed
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -56,6 +57,8 @@ class State(StrEnum):
     PENDING = "pending"
     """Its command waits for a person's approval."""
     IDLE = "idle"
+    BUILDING = "building"
+    """The environment of a converted service is being made; calls wait for it."""
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
@@ -103,6 +106,8 @@ class Upstream:
         self.in_flight = 0
         self.restarts = 0
         self.log = owner.server_log(self.name)
+        self.usage: UsageBook | None = None
+        """Set for a converted service: its host is told who calls, and says what the call took."""
         self._owner = owner
         self._tasks = tasks
         self._slots = Slots(f"Server '{self.name}'", number(server.spec.extra, "maxConcurrency", CONCURRENT))
@@ -156,6 +161,8 @@ class Upstream:
         Raises UpstreamError.
         """
         limit = timeout or self.timeout
+        if self.usage is not None and method == "tools/call":
+            params = signed(params, site.identity if site is not None else "")
         self.calls += 1
         self.in_flight += 1
         self._budget.deposit()
@@ -185,6 +192,8 @@ class Upstream:
                             raise
                     else:
                         self.health.answered()
+                        if self.usage is not None and reply.result is not None and "name" in params:
+                            self.usage.note(self.name, jsonrpc.text(params["name"]) or "", reply.result)
                         return connection, reply
                 raise AssertionError("unreachable")
             finally:
@@ -205,9 +214,11 @@ class Upstream:
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
 
-    async def era(self, want: Era, timeout: float | None = None) -> Era:
-        """The era calls of this era will be spoken in; starts the server where needed."""
-        connection = self._connections.get(PoolKey(want)) or await self.connect(want, timeout or self.timeout)
+    async def era(self, want: Era, params: Shallow | None = None, site: CallSite | None = None) -> Era:
+        """The era a call of this era will be spoken in; starts the server where needed."""
+        connection = self._connections.get(PoolKey(want)) or await self._started(
+            want, self.timeout, params or {}, site
+        )
         assert connection.peer is not None
         return connection.peer.era
 
@@ -224,13 +235,14 @@ class Upstream:
             try:
                 return await self.connect(want, max(0.0, min(1.0, deadline - time.monotonic())))
             except UpstreamTimeout:
-                if self.state is not State.STARTING or time.monotonic() >= deadline:
+                if self.state not in _COMING or time.monotonic() >= deadline:
                     raise
             # Progress must only ever grow (2025-11-25, Progress), and the server's own begins at 0.
             note = {
                 "progressToken": token,
                 "progress": second * 1e-9,
-                "message": f"waiting for server '{self.name}' to start",
+                "message": f"waiting for server '{self.name}' to "
+                + ("be built" if self.state is State.BUILDING else "start"),
             }
             site.notify({"method": jsonrpc.raw("notifications/progress"), "params": jsonrpc.raw(note)})
         raise AssertionError("unreachable")
@@ -266,6 +278,14 @@ class Upstream:
             raise UpstreamUnavailable(f"Server '{self.name}' was removed.", "List the tools again.")
         if self.state is State.DISABLED:
             raise UpstreamUnavailable(f"Server '{self.name}' is disabled.", "Enable it in its configuration.")
+
+    async def prepare(self) -> None:
+        """Do what comes before a start, and may take long, without starting. A failure is shown, and tried again."""
+        try:
+            await self._owner.connector(self.server)
+        except GatewayError as error:
+            if not self._connections and not self._opening and not self._closed:
+                self._failed(error)
 
     async def _open(self, key: PoolKey, opening: Opening) -> None:
         future = opening.connection
@@ -345,7 +365,8 @@ class Upstream:
             self.state = State.FAILED
         if isinstance(error, (NotApproved, ConfigError)):
             self._connector = None  # resolved anew: the person may have mended it
-        self.recovery.failed(asyncio.get_running_loop().time())
+        least = error.pause if isinstance(error, UpstreamUnavailable) else 0.0
+        self.recovery.failed(asyncio.get_running_loop().time(), least=least)
         log.warning("server '%s': %s", self.name, error)
         self.log.write(f"[toolyard] {error.message}")
         if not isinstance(error, (NotApproved, NeedsLoginError)):
@@ -485,6 +506,7 @@ class Upstream:
             self._connector.close()
 
 
+_COMING: Final = frozenset({State.STARTING, State.BUILDING})
 _DEAD: Final = frozenset({State.FAILED, State.NEEDS_LOGIN, State.PENDING})
 """States in which a call is answered at once, with the reason, while the pause after a failure lasts."""
 

@@ -16,7 +16,7 @@ import platformdirs
 from filelock import FileLock
 
 from servers.convert import uv
-from servers.errors import EnvironmentFailed
+from servers.errors import EnvironmentFailed, IndexUnreachable
 from servers.manifest.records import Environment, Repair
 
 _COMPLETE: Final = "toolyard-complete"
@@ -65,6 +65,8 @@ def resolve(requirements: Sequence[str], level: str, *, wheels_only: bool = Fals
     built = False
     try:
         text = uv.run([*arguments, "--only-binary", ":all:"], stdin=wanted)
+    except IndexUnreachable:
+        raise
     except EnvironmentFailed:
         if wheels_only:
             raise
@@ -113,11 +115,21 @@ def _install(lock: Lock, path: Path, level: str) -> None:
         return
     try:
         uv.run_building(arguments, level, write=(str(path),), stdin=lock.text)
+    except IndexUnreachable:
+        raise
     except EnvironmentFailed as error:
         raise EnvironmentFailed(
             f"Cannot build the environment: {error.message}",
             "A project without wheels is compiled here; it may need tools that are not installed.",
         ) from None
+
+
+def find(environment: Environment) -> Path | None:
+    """The environment that a manifest describes, where it has been built on this machine."""
+    for hash_ in (environment.lock_hash, lock_hash(environment.lock)):
+        if is_built(hash_):
+            return path_of(hash_)
+    return None
 
 
 def rebuild(environment: Environment, level: str) -> Path:
@@ -131,6 +143,8 @@ def rebuild(environment: Environment, level: str) -> Path:
         if not is_built(made):
             try:
                 return build(Lock(environment.lock, made, built=False), level)
+            except IndexUnreachable:
+                raise
             except EnvironmentFailed:
                 return build(lock, level)
         return path_of(made)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from servers.convert import distribution as distributions
-from servers.convert import docstrings, environment, repair, review, select, source, tools
+from servers.convert import docstrings, environment, repair, review, select, source, suggest, tools
 from servers.convert.distribution import Distribution
 from servers.errors import ConversionFailed, EnvironmentFailed, WorkerFailed
 from servers.manifest.records import Dropped, Evidence, Limits, Manifest, Permissions, Repair, Source, Tool
@@ -36,6 +36,7 @@ class Options:
 
     :ivar extras: requirements to add to the environment, besides what is found to be needed.
     :ivar review_seconds: how long the shown tools may be tried.
+    :ivar model: what proposes names, descriptions and examples; nothing does by default.
     """
 
     level: str
@@ -44,6 +45,7 @@ class Options:
     review_seconds: float = 8.0
     permissions: Permissions = field(default_factory=Permissions)
     limits: Limits = field(default_factory=Limits)
+    model: suggest.Endpoint | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +206,7 @@ def _manifest(
     distribution, survey = built.distribution, built.survey
     site = environment.site_packages(built.path)
     namer = tools.Namer()
-    found, dropped = tools.python_tools(survey["callables"], site, namer)
+    found, dropped = tools.python_tools(survey["callables"], site, namer, distribution.summary)
     commands = tools.command_tools(built.scripts, namer)
     if not found and not commands:
         why = "; ".join(f"{name}: {text}" for name, text in list(survey["failed"].items())[:3])
@@ -219,11 +221,14 @@ def _manifest(
     shown_in_readme = docstrings.examples(distribution.readme, "readme")
     examples: dict[str, list[docstrings.Example]] = {}
     scored: list[tuple[Tool, float]] = []
+    quiet: set[str] = set()
     for tool, record in [*commands, *found]:
         mine = _examples(tool, record, shown_in_readme)
         examples[tool.name] = mine
         points = select.score(tool, record, mentions, distribution.packages[0], thin, bool(mine))
         scored.append((tool, points))
+        if not mine and select.is_quiet(tool, record, mentions, distribution.packages[0]):
+            quiet.add(tool.name)
     scored.sort(key=lambda each: (-each[1], each[0].name))
     kept, cut = scored[: _MOST_HIDDEN + select.MOST], scored[_MOST_HIDDEN + select.MOST :]
     dropped += [
@@ -231,6 +236,12 @@ def _manifest(
     ]
     first = select.choose(kept, _REVIEWED)
     by_name = {tool.name: tool for tool, _ in kept}
+    proposals: dict[str, suggest.Proposal] = {}
+    if options.model is not None:
+        asked = [by_name[name] for name in first[: select.MOST]]
+        proposals = suggest.propose(asked, distribution.name, options.model, say)
+        for tool in asked:
+            examples[tool.name] += suggest.examples_of(tool, proposals.get(tool.name, suggest.Proposal()))
     say(f"trying {len(first)} of {len(kept)} callables")
     place = Place(built.path, options.level, options.permissions, options.limits)
     preload = [distribution.packages[0]] if distribution.packages[0] in survey["modules"] else []
@@ -238,7 +249,7 @@ def _manifest(
         place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
     )
     repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
-    made = _decided(repaired, reviewed.evidence)
+    made = suggest.applied(_decided(repaired, reviewed.evidence, quiet), proposals)
     return (
         Manifest(
             name=options.name or prepared.name,
@@ -289,7 +300,16 @@ def _examples(
 _WORTH: Final = {"answer": 2.0, "refusal": -1.5, "hang": -8.0, "crash": -8.0, "unreviewed": 0.0}
 
 
-def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) -> list[Tool]:
+_MISFIT: Final = re.compile(
+    r"AttributeError: '(str|int|float|list|dict|bool|NoneType|bytes)' object has no attribute"
+    r"|TypeError: (string indices must be|'(str|int|list|dict)' object (does not support|is not subscriptable|cannot be interpreted))"
+)
+"""What code says that was given JSON where it wants an object of its own."""
+
+
+def _decided(
+    kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence], quiet: Set[str]
+) -> list[Tool]:
     """The tools with their evidence; the best of those that answered are shown."""
     final: list[tuple[Tool, float]] = []
     for tool, points in kept:
@@ -300,7 +320,10 @@ def _decided(kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence]) 
         worth = _WORTH[found.outcome] if found is not None else -0.5
         final.append((tool, points + worth))
     shown = set(
-        select.choose([(tool, points) for tool, points in final if _worthy(evidence.get(tool.name), points)])
+        select.choose(
+            [(tool, points) for tool, points in final if _worthy(evidence.get(tool.name), points)],
+            quiet=quiet,
+        )
     )
     made = []
     for tool, points in sorted(final, key=lambda each: (-each[1], each[0].name)):
@@ -335,6 +358,8 @@ def _worthy(found: Evidence | None, points: float) -> bool:
     """Whether a tool may be shown: it answered, or so much speaks for it that the arguments tried were to blame."""
     if found is not None and found.outcome == "answer":
         return points > -2.0
+    if found is not None and _MISFIT.search(found.note or found.result):
+        return points >= 8.0
     return points >= 3.5
 
 

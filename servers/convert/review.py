@@ -179,7 +179,7 @@ def run(
                     evidence, deterministic=False, note="its answer was not repeated"
                 )
                 continue
-            if tells_time(evidence.result):
+            if tells_time(evidence.result) or speaks_of_now(tool):
                 note = "its answer depends on the clock"
                 review.evidence[tool.name] = _changed(evidence, deterministic=False, note=note)
             elif not second.repeat(review.repaired.get(tool.name, tool), evidence):
@@ -187,6 +187,17 @@ def run(
     finally:
         second.close()
     return review
+
+
+_NOW: Final = re.compile(r"(^|_)(now|today|utcnow|yesterday|tomorrow)$")
+_CURRENT: Final = re.compile(r"\bcurrent (date|time|day|timestamp|utc)\b", re.I)
+
+
+def speaks_of_now(tool: Tool) -> bool:
+    """Whether a tool that needs no argument says itself that it goes by the clock; a repeat may be too soon to show."""
+    if any(parameter.required for parameter in tool.parameters):
+        return False
+    return bool(_NOW.search(tool.name) or _CURRENT.search(tool.description[:200]))
 
 
 def _changed(evidence: Evidence, **fields: Any) -> Evidence:

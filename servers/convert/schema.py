@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from servers.manifest.records import Parameter, Tool
+from servers.manifest.records import Option, Parameter, Tool
 from servers.worker.hints import Type
 
 Schema = dict[str, Any]
@@ -65,6 +65,20 @@ def of_type(kind: Type) -> Schema:
         name = kind["ref"].rpartition(":")[2]
         return {"description": f"a {name}: its handle, or what makes one"}
     return {}
+
+
+def of_option(option: Option) -> Schema:
+    """The schema of one option of a command. Required ones are not required here: argv may hold them."""
+    made: Schema = {"type": "boolean"} if option.switch else of_type(option.type)
+    if option.many:
+        made = {"type": "array", "items": made}
+    text = option.description or made.get("description", "")
+    needed = " (needed, here or in argv)" if option.required else ""
+    where = option.flag or "argument"
+    made["description"] = f"{where}: {text}{needed}" if text else f"{where}{needed}"
+    if option.default is not None and not option.many:
+        made["default"] = option.default
+    return made
 
 
 def _array(kind: Type) -> Schema:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,12 @@ from servers.manifest.records import Tool
 MOST: Final = 38
 """With find_tools and call_tool, a service shows no more than 40."""
 MOST_COMMANDS: Final = 14
+EACH_METHOD: Final = 0.2
+FREE_METHODS: Final = 4
+SAME_METHOD: Final = 1.0
+"""What a method loses for each one of its class beyond the free ones, and for each of the same name elsewhere."""
+SHORT: Final = 12
+"""A package that offers no more than this is shown whole, with what nobody has described."""
 _TEXTS: Final = (".md", ".rst", ".txt", ".py")
 _MAX_TEXT: Final = 4_000_000
 _WEAK: Final = re.compile(
@@ -94,6 +101,7 @@ def score(
         used = math.log2(max(1, mentions.examples[word]))  # its own docstring is one
         made += min(4.0, used) if tool.kind in ("function", "class") else min(1.0, used / 4)
     made += _kind_score(tool, record, mentions, path)
+    made += 1.0 if tool.kind == "function" and module == package else 0.0
     made -= 2.0 if _WEAK.search(name) else 0.0
     made += 0.6 if _STRONG.search(name) else 0.0
     made += 0.5 * math.log2(1 + len(record["doc"]) / 400)
@@ -109,6 +117,20 @@ def score(
     made -= 1.5 if record.get("unknown") else 0.0
     open_ones = sum(1 for each in tool.parameters if each.required and each.type.get("k") == "any")
     return made - 0.15 * open_ones
+
+
+def is_quiet(tool: Tool, record: dict[str, Any], mentions: Mentions, package: str) -> bool:
+    """Whether nothing says what a callable is for: no docstring, no word of it in what users read.
+
+    What the package's top level itself offers is never quiet: being put there says enough.
+    """
+    module = tool.qualname.partition(":")[0]
+    if tool.kind in ("function", "class") and module == package and record["listed"]:
+        return False
+    if tool.kind == "cli" or record["doc"].strip() or (tool.kind == "class" and record.get("init_doc")):
+        return False
+    name = tool.qualname.rpartition(":")[2].rpartition(".")[2]
+    return not (len(name) > 2 and (mentions.readme[name] or mentions.docs[name] or mentions.examples[name]))
 
 
 def _kind_score(tool: Tool, record: dict[str, Any], mentions: Mentions, path: str) -> float:
@@ -138,16 +160,50 @@ def is_thin(records: Sequence[dict[str, Any]], package: str) -> bool:
     return len(top) < 3 or len(top) * 10 < len(functions)
 
 
-def choose(scored: Sequence[tuple[Tool, float]], most: int = MOST) -> list[str]:
-    """The names of the tools to show, best first: at most ``most``, commands at most a share of them."""
+def choose(
+    scored: Sequence[tuple[Tool, float]], most: int = MOST, quiet: Set[str] = frozenset()
+) -> list[str]:
+    """The names of the tools to show, best first: at most ``most``, commands at most a share of them.
+
+    Chosen one by one, as maximal marginal relevance does (Carbonell and Goldstein, 1998): every further method of
+    a class is worth a little less, and a method that another class has shown already a good deal less.
+
+    :param quiet: tools that fill up a short list, and never a long one.
+    """
     shown: list[str] = []
     commands = 0
-    for tool, _ in sorted(scored, key=lambda each: (-each[1], each[0].name)):
+    spare = max(0, SHORT - sum(tool.name not in quiet for tool, _ in scored))
+    owners: Counter[str] = Counter()
+    methods: Counter[str] = Counter()
+    waiting = [(-points, tool.name, points, tool) for tool, points in scored]
+    heapq.heapify(waiting)
+    while waiting and len(shown) < most:
+        key, name, points, tool = heapq.heappop(waiting)
+        owner, method = _method(tool)
+        worth = points
+        if owner:
+            worth -= EACH_METHOD * max(0, owners[owner] - FREE_METHODS) + SAME_METHOD * methods[method]
+        if -worth > key + 1e-9:  # it has lost since it was put here
+            heapq.heappush(waiting, (-worth, name, points, tool))
+            continue
         if tool.kind == "cli":
             if commands >= MOST_COMMANDS:
                 continue
             commands += 1
+        if tool.name in quiet:
+            if not spare:
+                continue
+            spare -= 1
+        if owner:
+            owners[owner] += 1
+            methods[method] += 1
         shown.append(tool.name)
-        if len(shown) >= most:
-            break
     return shown
+
+
+def _method(tool: Tool) -> tuple[str, str]:
+    """The class that a tool is a method of, with its module, and the method's own name; empty for others."""
+    if tool.kind != "method":
+        return "", ""
+    owner, _, method = tool.qualname.rpartition(".")
+    return owner, method

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from servers.convert import docstrings, schema, stubs
-from servers.manifest.records import Dropped, Parameter, Tool
+from servers.manifest.records import Dropped, Option, Parameter, Tool
 from servers.worker.hints import ANY, Type
 
 _NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
@@ -44,9 +46,12 @@ class Namer:
 
 
 def python_tools(
-    records: Iterable[dict[str, Any]], site: Path, namer: Namer
+    records: Iterable[dict[str, Any]], site: Path, namer: Namer, about: str = ""
 ) -> tuple[list[tuple[Tool, dict[str, Any]]], list[Dropped]]:
-    """A tool, with its survey record, for every callable that a JSON caller can use; the rest with the reason."""
+    """A tool, with its survey record, for every callable that a JSON caller can use; the rest with the reason.
+
+    :param about: what the package as a whole is for: the last resort of a description.
+    """
     made: list[tuple[Tool, dict[str, Any]]] = []
     dropped: list[Dropped] = []
     for record in sorted(records, key=_order):
@@ -54,7 +59,7 @@ def python_tools(
         if reason:
             dropped.append(Dropped(record["qualname"], reason))
             continue
-        made.append((_python_tool(record, site, namer), record))
+        made.append((_python_tool(record, site, namer, about), record))
     return made, dropped
 
 
@@ -80,7 +85,7 @@ def _unusable(record: dict[str, Any]) -> str | None:
     return None
 
 
-def _python_tool(record: dict[str, Any], site: Path, namer: Namer) -> Tool:
+def _python_tool(record: dict[str, Any], site: Path, namer: Namer, about_all: str) -> Tool:
     qualname = record["qualname"]
     module, _, path = qualname.partition(":")
     read = docstrings.read(record["doc"])
@@ -123,7 +128,7 @@ def _python_tool(record: dict[str, Any], site: Path, namer: Namer) -> Tool:
         qualname=qualname,
         kind=record["kind"],
         aliases=tuple(record["aliases"]),
-        description=_description(record, read.summary or about.summary, path),
+        description=_description(record, read.summary or about.summary, path, about_all),
         parameters=parameters,
         constructor=constructor,
         input_schema=input_schema,
@@ -206,16 +211,30 @@ def _free(wanted: str, parameters: tuple[Parameter, ...]) -> str:
     return f"toolyard_{wanted}_"
 
 
-def _description(record: dict[str, Any], summary: str, path: str) -> str:
+def _description(record: dict[str, Any], summary: str, path: str, about_all: str) -> str:
     if "constructor" in record:
         cls = path.partition(".")[0]
-        summary = summary or f"{path.partition('.')[2]} of a {cls}."
         about = docstrings.read(record.get("class_doc") or "").summary.split(". ")[0][:200]
-        return f"{summary} ({cls}: {about.rstrip('.')}.)" if about else summary
-    if summary:
+        if summary or about:
+            summary = summary or f"{path.partition('.')[2]} of a {cls}.{_takes(record)}"
+            return f"{summary} ({cls}: {about.rstrip('.')}.)" if about else summary
+        made = f"{path.partition('.')[2]} of a {cls}.{_takes(record)}"
+    elif summary:
         return summary
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path.replace("_", " ").replace(".", ": "))
-    return f"Make a {words}." if record["kind"] == "class" else f"{words[:1].upper()}{words[1:]}."
+    else:
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path.replace("_", " ").replace(".", ": "))
+        made = f"Make a {words}." if record["kind"] == "class" else f"{words[:1].upper()}{words[1:]}."
+        made += _takes(record)
+    module = record["qualname"].partition(":")[0]
+    about = docstrings.read(record.get("module_doc") or "").summary.split(". ")[0]
+    about = (about or about_all)[:200].rstrip(". ")
+    return f"{made} ({module}: {about}.)" if about else made
+
+
+def _takes(record: dict[str, Any]) -> str:
+    """What a callable takes, in words: the most that can be said of one that nobody has described."""
+    names = [each["name"] for each in record["parameters"] if each["kind"] not in ("varargs", "varkw")][:6]
+    return f" Takes {', '.join(names)}." if names else ""
 
 
 def command_tools(scripts: Iterable[dict[str, Any]], namer: Namer) -> list[tuple[Tool, dict[str, Any]]]:
@@ -237,6 +256,10 @@ def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer)
     usage = command["usage"].strip()
     text = f"{about}\n\n{usage}" if usage else about
     label = _NAME.sub("_", line)
+    # a group's own options belong before its subcommand's name: they are left to argv
+    options = (
+        () if command.get("group") else msgspec.convert(command.get("options") or (), tuple[Option, ...])
+    )
     return Tool(
         name=namer.name(label, f"{label}_command"),
         qualname=f"cli:{line}",
@@ -257,10 +280,12 @@ def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer)
                     "type": "object",
                     "description": "files for the working directory: name to text",
                 },
+                **{option.name: schema.of_option(option) for option in options},
             },
             "additionalProperties": False,
         },
         argv_property="argv",
         stdin_property="stdin",
         files_property="files",
+        options=options,
     )

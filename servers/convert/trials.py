@@ -33,7 +33,7 @@ _BY_KIND: Final[dict[str, tuple[Any, Any]]] = {
 }  # fmt: skip
 _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"^(n|k|m|count|size|num|number|length|width|height|depth|step|limit|year|index|order|precision|digits)$|_(count|size|length|width)$", (3, 5)),
-    (r"^(x|y|z|a|b|value|val|amount|rate|epsilon|tolerance)$", (2, 7)),
+    (r"^(x|y|z|a|b|value|val|amount|rate|epsilon|tolerance|distance|angle|radius|weight|price)$", (2, 7)),
     (r"(iterable|seq|sequence|items|values|array|arr|list|data|numbers|points|collection|src|lst|elements|itr)s?$", ([3, 1, 2], [5, 4, 4])),
     (r"(dict|mapping|obj|object|coll|record|row|json|params|kwargs|config)s?$", ({"a": 1, "b": 2}, {"a": 3})),
     (r"point|coord|latlon|position", ([45.5, 4.25], [48.75, 2.5])),
@@ -44,6 +44,8 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"^lang(uage)?$|language_code", ("en", "de")),
     (r"durationstr|^duration$", ("PT1H30M", "P2D")),
     (r"datetimestr", ("2024-01-31T12:30:00", "2023-06-15T08:00:00")),
+    (r"^(month|hours?|months|weeks)$", (2, 11)),
+    (r"^(minutes?|seconds?|microseconds?|days|years|fold)$", (1, 0)),
     (r"^(date|day)$|(^|_)date(str|string)?$|datestr|testdate", ("2024-01-31", "2023-06-15")),
     (r"^(dt|datetime|when|start|stop|end|time|timestamp)$|_(time|dt)$", ("2024-01-31T12:30:00", "2023-06-15T08:00:00")),
     (r"locale", ("en_US", "de_DE")),
@@ -58,6 +60,12 @@ _BY_NAME: Final[tuple[tuple[str, tuple[Any, Any]], ...]] = (
     (r"(sep|separator|delimiter|char|prefix|suffix)", ("-", "_")),
     (r"(text|string|word|name|sentence|s|str|title|content|phrase|password|expr|expression|key)s?$", ("hello world", "a longer example, of seven words.")),
 )  # fmt: skip
+_NOTATIONS: Final = (
+    "2024-01-31T12:30:00", "42", "1.5", "https://example.com/a?b=c", '{"a": 1}', "<p>Hello <b>world</b></p>", "1.2.3",
+    "a = 1", "UTC", "en", "#336699", "alice@example.com", "1 hour", "x**2 + 1", "a.b", "*.txt", "SGVsbG8=", "192.0.2.1",
+    "12:30:00", "PT1H30M", "*/5 * * * *", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", "[1, 2]",
+)  # fmt: skip
+"""Tried where plain words are refused: dates, numbers, addresses, markup, versions, code, patterns."""
 _FILES: Final = {"input.txt": "hello world\nsecond line\n"}
 
 
@@ -76,12 +84,29 @@ def trials(tool: Tool, examples: Sequence[Example], most: int = 4) -> Iterator[T
                 break
     for variant in (0, 1):
         yield Trial(_with_files(tool, made_up(tool, variant)), "typed")
+    spread = [p for p in tool.parameters if p.kind == "varargs" and p.type.get("k", "any") == "any"]
+    if spread and made == 0:
+        for numbers in ([0.5], [3, 2]):
+            yield Trial({**made_up(tool, 0), spread[0].name: numbers}, "typed")
     required = [p for p in tool.parameters if p.required and p.type.get("k") == "any"]
     if required and made == 0:
         for value in ([3, 1, 2], {"a": 1, "b": 2}, 5):
             arguments = made_up(tool, 0)
             arguments[required[0].name] = value
             yield Trial(_with_files(tool, arguments), "typed")
+    yield from _probes(tool)
+
+
+def _probes(tool: Tool) -> Iterator[Trial]:
+    """The one text that a tool wants, or what its object is made of, in the notations that texts are often in."""
+    for parameters, inside in ((tool.parameters, None), (tool.constructor, tool.init_property)):
+        wanted = [p for p in parameters if p.required and p.type.get("k") in ("str", "any")]
+        if len(wanted) != 1 or wanted[0].type.get("hint", ["str"]) != ["str"]:
+            continue
+        for text in _NOTATIONS:
+            arguments = made_up(tool, 0)
+            (arguments if inside is None else arguments[inside])[wanted[0].name] = text
+            yield Trial(arguments, "typed")
 
 
 def _with_files(tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -154,6 +179,8 @@ def _values(parameters: Sequence[Parameter], variant: int) -> dict[str, Any]:
             made[parameter.name] = [_value(parameter, variant)]
         elif parameter.required and parameter.kind != "varkw":
             made[parameter.name] = _value(parameter, variant)
+    if "day" in made and {"year", "month"} <= {each.name for each in parameters}:
+        made["day"] = (15, 28)[variant]  # of a month; alone, a day is a date
     return made
 
 

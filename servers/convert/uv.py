@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from servers.errors import EnvironmentFailed
+from servers.errors import EnvironmentFailed, IndexUnreachable
 from servers.sandbox.policy import Policy
 
 TIMEOUT: Final = 600.0
+_OFFLINE: Final = re.compile(
+    r"(?i)are you offline|network (?:was|is) disabled|network connectivity is disabled|error sending request|dns error"
+    r"|connect(?:ion)? (?:error|refused|reset|timed out)|failed to lookup address|tunnel error|operation timed out"
+)
+"""How uv says that it did not reach an index."""
 _FRAMES: Final = " \u00d7\u2570\u2500\u25b6\u2502\u251c"
 """What uv draws around its messages."""
 _PASSED: Final = (
@@ -121,6 +127,11 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARN")]
         said = " ".join(line.strip(_FRAMES) for line in lines[-12:])
+        if _OFFLINE.search(said):
+            raise IndexUnreachable(
+                f"The package index cannot be reached; uv says: {said[:600]}.",
+                "Check the network, its proxy and its certificates.",
+            )
         raise EnvironmentFailed(
             f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from servers.errors import ServersError, WorkerFailed
-from servers.process import Place, WorkerHung, WorkerProcess
+from servers.process import OutOfMemory, Place, WorkerHung, WorkerProcess
 
 _START_SECONDS: Final = 60.0
 Done = Callable[[dict[str, Any]], None]
@@ -24,6 +24,7 @@ class Call:
     """One call on its way.
 
     :ivar request: what the worker is asked.
+    :ivar memory_mb: what it may use.
     :ivar done: told the answer, once; not at all when the call was cancelled.
     :ivar slot: the only slot that can serve it, for the sake of a handle.
     """
@@ -31,6 +32,7 @@ class Call:
     ident: Any
     request: dict[str, Any]
     seconds: float
+    memory_mb: int
     done: Done
     slot: int | None = None
     started: float = field(default_factory=time.monotonic)
@@ -192,10 +194,12 @@ class Pool:
                 worker = self._start(slot)
             if call.cancelled:
                 return {}
-            return worker.ask("call", call.seconds, **call.request)
+            return worker.call(call.request, call.seconds, call.memory_mb)
         except WorkerHung:
             message = f"It did not finish within {call.seconds:g} s and was stopped. Ask for less, or raise its limit."
             return _problem("timeout", message)
+        except OutOfMemory as error:
+            return _problem("memory", error.message)
         except WorkerFailed as error:
             return _problem("crash", str(error))
         except ServersError as error:

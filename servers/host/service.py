@@ -7,7 +7,9 @@ import threading
 import time
 from typing import Any, Final
 
-from servers.host import results
+import msgspec
+
+from servers.host import listing, results
 from servers.host.arguments import Checker, handle_in, uses_call
 from servers.host.pool import Call, Pool, default_size
 from servers.host.wire import (
@@ -21,40 +23,11 @@ from servers.host.wire import (
     is_stateless,
 )
 from servers.manifest.calls import worker_record
-from servers.manifest.records import Manifest, Tool
+from servers.manifest.records import Manifest
 from servers.process import Place
 
 _TICK: Final = 1.0
 _GRACE: Final = 1.0
-_FOUND: Final = 10
-
-_FIND: Final[dict[str, Any]] = {
-    "name": "find_tools",
-    "title": "Find tools",
-    "description": "Search the tools of this service that are not listed. Returns names, descriptions and input schemas; "
-    "run one with call_tool, or directly by its name.",
-    "inputSchema": {
-        "type": "object",
-        "properties": {
-            "query": {"type": "string", "description": "what the tool should do"},
-            "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": _FOUND},
-        },
-        "required": ["query"],
-        "additionalProperties": False,
-    },
-    "annotations": {"readOnlyHint": True},
-}
-_CALL: Final[dict[str, Any]] = {
-    "name": "call_tool",
-    "title": "Call a tool",
-    "description": "Call any tool of this service by its name, listed or not.",
-    "inputSchema": {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "arguments": {"type": "object"}},
-        "required": ["name"],
-        "additionalProperties": False,
-    },
-}
 
 
 class Service:
@@ -114,19 +87,19 @@ class Service:
         if method == "server/discover":
             return {
                 "supportedVersions": list(STATELESS_VERSIONS),
-                "capabilities": {"tools": {}},
-                "instructions": self._instructions(),
+                "capabilities": listing.CAPABILITIES,
+                "instructions": listing.instructions(self._manifest),
                 "resultType": "complete",
                 "ttlMs": 3_600_000,
                 "cacheScope": "public",
-                "_meta": {META + "serverInfo": self._info()},
+                "_meta": {META + "serverInfo": listing.info(self._manifest)},
             }
         if method == "ping":
             return {"resultType": "complete"} if stateless else {}
         if method == "tools/list":
             if params.get("cursor") is not None:
                 raise Refused(INVALID_PARAMS, "There is no such page: the list has only one.")
-            listed = {"tools": self.listed()}
+            listed = {"tools": listing.listed(self._manifest)}
             return (
                 {**listed, "resultType": "complete", "ttlMs": 3_600_000, "cacheScope": "public"}
                 if stateless
@@ -138,29 +111,10 @@ class Service:
         wanted = params.get("protocolVersion")
         return {
             "protocolVersion": wanted if wanted in HANDSHAKE_VERSIONS else HANDSHAKE_VERSIONS[0],
-            "capabilities": {"tools": {}},
-            "serverInfo": self._info(),
-            "instructions": self._instructions(),
+            "capabilities": listing.CAPABILITIES,
+            "serverInfo": listing.info(self._manifest),
+            "instructions": listing.instructions(self._manifest),
         }
-
-    def _info(self) -> dict[str, str]:
-        return {"name": self._manifest.name, "version": self._manifest.source.version or "0"}
-
-    def _instructions(self) -> str:
-        manifest = self._manifest
-        hidden = len(manifest.tools) - len(manifest.exposed())
-        more = f" {hidden} more tools are found with find_tools." if hidden else ""
-        return (
-            f"{manifest.source.name} {manifest.source.version}: {manifest.description}{more} "
-            'An argument can be another tool\'s result: {"$call": {"tool": name, "arguments": {…}}}.'
-        )
-
-    def listed(self) -> list[dict[str, Any]]:
-        """The tools of ``tools/list``."""
-        shown = [definition(tool) for tool in self._manifest.exposed()]
-        if len(self._tools) > len(shown):
-            shown += [extra for extra in (_FIND, _CALL) if extra["name"] not in self._tools]
-        return shown
 
     def _call(self, ident: Any, params: dict[str, Any], stateless: bool) -> None:
         name, arguments = params.get("name"), params.get("arguments") or {}
@@ -212,7 +166,7 @@ class Service:
 
         # a command is stopped by the worker itself, which then tells what it printed so far
         grace = _GRACE if tool.kind == "cli" else 0.0
-        self._pool.submit(Call(ident, request, limits.seconds + grace, done, slot))
+        self._pool.submit(Call(ident, request, limits.seconds + grace, limits.memory_mb, done, slot))
 
     def _callables(self, value: Any) -> dict[str, Any]:
         """The tools that ``$call`` names anywhere in some arguments, for the worker."""
@@ -235,7 +189,7 @@ class Service:
         self._wire.result(ident, {**result, "resultType": "complete"} if stateless else result)
 
     def _find(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        query, limit = arguments.get("query"), arguments.get("limit", _FOUND)
+        query, limit = arguments.get("query"), arguments.get("limit", listing.FOUND)
         if not isinstance(query, str) or not isinstance(limit, int):
             return results.failed("find_tools takes a query and, if wanted, a limit.")
         words = set(_words(query))
@@ -246,7 +200,7 @@ class Service:
             if points:
                 ranked.append((points, tool.score, tool))
         ranked.sort(key=lambda each: (-each[0], -each[1], each[2].name))
-        found = [definition(tool) for _, _, tool in ranked[: max(1, min(50, limit))]]
+        found = [listing.definition(tool) for _, _, tool in ranked[: max(1, min(50, limit))]]
         return {
             "content": [{"type": "text", "text": results.text_of(found)}],
             "structuredContent": {"result": found},
@@ -280,34 +234,20 @@ def _words(text: str) -> list[str]:
     ]
 
 
-def definition(tool: Tool) -> dict[str, Any]:
-    """A tool as clients see it."""
-    made: dict[str, Any] = {
-        "name": tool.name,
-        "description": tool.description,
-        "inputSchema": tool.input_schema,
-    }
-    if tool.output_schema is not None:
-        made["outputSchema"] = tool.output_schema
-    if tool.kind != "cli" and tool.review is not None and tool.review.deterministic:
-        made["annotations"] = {"openWorldHint": False}
-    return made
-
-
 def serve(manifest: Manifest, level: str, *, workers: int | None = None, wire: Wire | None = None) -> None:
     """Serve a manifest on stdin and stdout until they end.
 
     :param level: the sandbox level of the workers; it has been checked that there is one.
     """
 
+    each = [tool.limits.memory_mb for tool in manifest.tools if tool.limits is not None]
+    most = msgspec.structs.replace(manifest.limits, memory_mb=max([manifest.limits.memory_mb, *each]))
+
     def place() -> Place:
         from servers.convert import environment
 
-        if environment.is_built(manifest.environment.lock_hash):
-            path = environment.path_of(manifest.environment.lock_hash)
-        else:
-            path = environment.rebuild(manifest.environment, level)
-        return Place(path, level, manifest.permissions, manifest.limits)
+        path = environment.find(manifest.environment) or environment.rebuild(manifest.environment, level)
+        return Place(path, level, manifest.permissions, most)
 
     pool = Pool(place, manifest.preload, workers or default_size())
     Service(manifest, wire or Wire(), pool, level).run()

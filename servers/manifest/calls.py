@@ -18,6 +18,8 @@ def worker_record(tool: Tool) -> dict[str, Any]:
             made[name] = value
     if tool.kind == "cli":
         made["entry"] = tool.line or None
+        if tool.options:
+            made["options"] = msgspec.to_builtins(tool.options)
     if tool.parameters:
         made["parameters"] = msgspec.to_builtins(tool.parameters)
     if tool.constructor:

@@ -13,13 +13,17 @@ from servers.errors import ManifestError
 from servers.manifest.records import FORMAT, Manifest
 
 FILE: Final = "manifest.json"
+_YAML: Final = ("manifest.yaml", "manifest.yml")
+"""Written by hand, or by other tools; read like the JSON."""
 SCHEMA_FILE: Final = Path(__file__).with_name("manifest.schema.json")
 
 
 def path_of(where: str | os.PathLike[str]) -> Path:
     """The manifest in a directory, or the file itself."""
     path = Path(where)
-    return path / FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    return next((path / name for name in (FILE, *_YAML) if (path / name).is_file()), path / FILE)
 
 
 def read(where: str | os.PathLike[str]) -> Manifest:
@@ -37,7 +41,10 @@ def read(where: str | os.PathLike[str]) -> Manifest:
             "Name the directory that `toolyard convert --out` wrote.",
         ) from None
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        if path.suffix in (".yaml", ".yml"):
+            manifest = msgspec.convert(_yaml(path, data), Manifest)
+        else:
+            manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as error:
         raise ManifestError(
             f"The manifest '{path}' does not follow its schema: {error}.", "Convert the source again."
@@ -55,6 +62,23 @@ def read(where: str | os.PathLike[str]) -> Manifest:
             "Give every tool a name of its own.",
         )
     return manifest
+
+
+def _yaml(path: Path, data: bytes) -> Any:
+    """A YAML file's contents, plain data alone. Raises ManifestError."""
+    try:
+        import yaml
+    except ImportError:
+        raise ManifestError(
+            f"The manifest '{path}' is YAML, which needs a part that is not installed.",
+            "Install it: pip install 'toolyard[convert]'; or write the manifest as JSON.",
+        ) from None
+    try:
+        return yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        raise ManifestError(
+            f"The manifest '{path}' is not YAML: {' '.join(str(error).split())[:300]}.", "Mend it."
+        ) from None
 
 
 def write(manifest: Manifest, directory: str | os.PathLike[str]) -> Path:

@@ -83,6 +83,27 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
 
 
+class Option(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One option or positional argument of a command, as its own parser knows it.
+
+    :ivar name: the input property that holds it.
+    :ivar flag: as written on the command line; empty for a positional argument.
+    :ivar off: the flag that says no.
+    :ivar switch: whether it takes no value.
+    :ivar many: ``repeat`` where the flag is repeated for each value, ``list`` where they follow it.
+    """
+
+    name: str
+    flag: str
+    type: dict[str, Any] = {}
+    off: str = ""
+    switch: bool = False
+    many: Literal["", "repeat", "list"] = ""
+    required: bool = False
+    default: str | int | float | None = None
+    description: str = ""
+
+
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """The call that was really made during review, and what came back.
 
@@ -109,6 +130,7 @@ class Tool(msgspec.Struct, frozen=True):
     :ivar init_property: the input property that holds the constructor's arguments (kind method).
     :ivar argv_property: the input property that holds a command's arguments (kind cli).
     :ivar stdin_property: the input property that is fed to standard input.
+    :ivar options: what a command takes, each also a property of its own (kind cli).
     :ivar files_property: the input property with files for the working directory, name to text.
     """
 
@@ -131,6 +153,7 @@ class Tool(msgspec.Struct, frozen=True):
     limits: Limits | None = None
     line: str = ""
     score: float = 0.0
+    options: tuple[Option, ...] = ()
 
 
 class Dropped(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import time
 import traceback
 from typing import Any
 
+from . import options
 from .problems import BadArgument
 
 MAX_OUTPUT = 1_000_000
@@ -51,7 +52,7 @@ def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict
     folder = tempfile.mkdtemp(prefix="run-")
     try:
         put(folder, files)
-        given = words([str(each) for each in argv], sub)
+        given = words([str(each) for each in argv], sub) + options.argv(tool.get("options") or [], arguments)
         entry = tool.get("entry")
         if entry and sys.platform == "linux" and threading.active_count() == 1:
             return _run_forked(script, entry, given, str(stdin), folder, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import commands, contain, invoke, render
@@ -55,7 +57,8 @@ class Worker:
 
     def _timed(self, request: dict[str, Any]) -> dict[str, Any]:
         wall, before = time.perf_counter(), _usage()
-        answer = self._call(request)
+        with _address_space(request.get("memory_mb")):
+            answer = self._call(request)
         after = _usage()
         answer["usage"] = {
             "wall_ms": round((time.perf_counter() - wall) * 1000, 3),
@@ -201,6 +204,21 @@ def _failed(
     if text:
         answer["log"] = text
     return answer
+
+
+@contextlib.contextmanager
+def _address_space(memory_mb: int | None) -> Iterator[None]:
+    """The limit of one call, below that of the process; inherited by what the call starts."""
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = memory_mb << 20 if memory_mb else before
+    if wanted == before or (hard != resource.RLIM_INFINITY and wanted > hard) or sys.platform == "darwin":
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _usage() -> tuple[float, int]:

@@ -62,7 +62,7 @@ def settle(value: Any) -> Any:
             return await value
 
         return settle(asyncio.run(wait()))
-    if hasattr(value, "__aiter__"):
+    if hasattr(type(value), "__aiter__"):  # objects that answer to every name are no iterators
         import asyncio
 
         async def collect() -> list[Any]:
@@ -172,8 +172,7 @@ def _bytes(data: bytes, to: Rendered) -> str:
 
 def _picture(o: Any) -> tuple[str, bytes] | None:
     """A picture object's PNG: Pillow's ``save``, or the protocol notebooks use."""
-    maker = getattr(o, "_repr_png_", None)
-    if maker is None:
+    if not hasattr(type(o), "_repr_png_"):
         return None
-    data = maker()
+    data = o._repr_png_()
     return ("image/png", bytes(data)) if isinstance(data, (bytes, bytearray)) and data else None

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import contain
+from . import contain, options
 
 _DEPTH = 4
 
@@ -144,6 +144,7 @@ def _click(command: Any, sub: list[str], parent: Any, depth: int) -> Iterator[di
         "sub": sub,
         "help": _flat(command.help or command.short_help),
         "usage": _usage(command, context),
+        "options": _options(options.of_click, command),
     }
     names = command.list_commands(context) if hasattr(command, "list_commands") else []
     record["group"] = bool(names)
@@ -154,6 +155,14 @@ def _click(command: Any, sub: list[str], parent: Any, depth: int) -> Iterator[di
         inner = command.get_command(context, name)
         if inner is not None and not getattr(inner, "hidden", False):
             yield from _click(inner, [*sub, name], context, depth + 1)
+
+
+def _options(read: Callable[[Any], list[dict[str, Any]]], parser: Any) -> list[dict[str, Any]]:
+    """A parser's options; none where it is of a make that we cannot read: it still takes free arguments."""
+    try:
+        return read(parser)
+    except (AttributeError, TypeError, ValueError):
+        return []
 
 
 def _usage(command: Any, context: Any) -> str:
@@ -174,7 +183,13 @@ def _argparse(parser: Any, sub: list[str], depth: int) -> Iterator[dict[str, Any
         usage = parser.format_help()[:6000]
     except Exception as error:  # a `%` in a help text is enough
         usage = f"(its help cannot be shown: {contain.describe(error)})"
-    yield {"sub": sub, "help": _flat(parser.description), "usage": usage, "group": bool(inner)}
+    yield {
+        "sub": sub,
+        "help": _flat(parser.description),
+        "usage": usage,
+        "group": bool(inner),
+        "options": _options(options.of_argparse, parser),
+    }
     if depth >= _DEPTH:
         return
     for name, each, text in inner.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import inspect
 import re
@@ -35,6 +36,10 @@ def parameters(function: Callable[..., Any], skip_first: bool = False) -> tuple[
         signature = inspect.signature(function)
     except (ValueError, TypeError):
         signature = _documented(function)
+    else:
+        if _says_nothing(signature):
+            with contextlib.suppress(Unknown):
+                signature = _documented(function)
     known = _hints(function)
     found = list(signature.parameters.values())
     if skip_first and found and found[0].kind not in (
@@ -76,18 +81,34 @@ def _parameter(parameter: inspect.Parameter, known: dict[str, Any]) -> dict[str,
     return made
 
 
+def _says_nothing(signature: inspect.Signature) -> bool:
+    """Whether it is ``(*args, **kwargs)``: what wrappers and constructors written in C show."""
+    kinds = {each.kind for each in signature.parameters.values()}
+    return kinds == {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
 def _documented(function: Any) -> inspect.Signature:
-    """The signature that a C function's docstring opens with: ``name(a, b=1, *args) -> int``."""
-    doc = getattr(function, "__doc__", None) or ""
-    name = re.escape(getattr(function, "__name__", "") or "")
-    match = re.match(rf"\s*(?:[\w.]+\.)?{name}\(([^()]*)\)", doc) if name else None
+    """The signature that a C function's docstring opens with: ``name(a, b=1, *args) -> int``, ``name(a[, b])``.
+
+    A class without a docstring of its own is documented by the class it extends.
+    """
+    classes = inspect.getmro(function) if inspect.isclass(function) else (function,)
+    match = None
+    for each in classes:
+        doc, name = getattr(each, "__doc__", None) or "", re.escape(getattr(each, "__name__", "") or "")
+        match = re.match(rf"\s*(?:[\w.]+\.)?{name}\(([^()]*)\)", doc) if name else None
+        if match is not None or doc or "__init__" in getattr(each, "__dict__", {}):
+            break
     if match is None:
         raise Unknown
-    text = re.sub(r"[\[\]]", "", match.group(1))
     found: dict[str, inspect.Parameter] = {}
     kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        if part in ("/", "..."):
+    depth = 0
+    for piece in match.group(1).split(","):
+        part = piece.strip(" []\n\t")
+        bracketed = depth + piece[: len(piece) - len(piece.lstrip(" ["))].count("[") > 0
+        depth += piece.count("[") - piece.count("]")
+        if not part or part in ("/", "..."):
             continue
         if part.startswith("*"):
             kind = inspect.Parameter.KEYWORD_ONLY
@@ -102,7 +123,7 @@ def _documented(function: Any) -> inspect.Signature:
         label = label.split(":")[0].strip()
         if not label.isidentifier():
             raise Unknown
-        optional = equals or any(each.default is not each.empty for each in found.values())
+        optional = equals or bracketed or any(each.default is not each.empty for each in found.values())
         found[label] = inspect.Parameter(
             label, kind, default=default.strip() if optional else inspect.Parameter.empty
         )

@@ -283,15 +283,26 @@ class _Found:
             record["parameters"], record["returns"], record["unknown"] = _ANYTHING, {"k": "any"}, True
         if constructor is not None:
             record["constructor"] = constructor
-        record["doc"] = (inspect.getdoc(function) or "")[:_DOC]
+        record["doc"] = _doc(function)[:_DOC]
         if kind == "class":
             own_init = vars(function).get("__init__")
-            record["init_doc"] = (inspect.getdoc(own_init) or "")[:_DOC] if own_init else ""
+            record["init_doc"] = (inspect.cleandoc(own_init.__doc__ or "") if own_init else "")[:_DOC]
         if cls is not None:
-            record["class_doc"] = (inspect.getdoc(cls) or "")[:_DOC]
+            record["class_doc"] = _doc(cls)[:_DOC]
+        owner = sys.modules.get(path.partition(":")[0])
+        record["module_doc"] = (inspect.getdoc(owner) or "")[:400] if owner is not None else ""
         record["async"] = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         record["file"], record["line"] = _place(function)
         return record
+
+
+def _doc(thing: Any) -> str:
+    """A docstring, inherited where there is no own one; what a builtin type says of itself says nothing here."""
+    if inspect.isclass(thing):
+        owner = next((each for each in thing.__mro__ if each.__doc__), None)
+        if owner is None or (owner is not thing and owner.__module__ == "builtins"):
+            return ""
+    return inspect.getdoc(thing) or ""
 
 
 def _contents(module: types.ModuleType, exported: set[str]) -> dict[str, Any]:

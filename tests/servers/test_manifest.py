@@ -72,3 +72,18 @@ def test_a_tools_record_says_what_a_caller_needs_null_where_it_does_not_apply(tm
     record = json.loads(files.write(small(), tmp_path).read_bytes())["tools"][0]
     assert [record[f"{name}_property"] for name in ("init", "argv", "stdin", "files")] == [None] * 4
     assert (record["aliases"], record["exposed"], record["kind"]) == ([], True, "function")
+
+
+def test_a_manifest_may_be_written_as_yaml(tmp_path: Path) -> None:
+    import yaml
+
+    shipped = Path(__file__).parents[2] / "manifests" / "xmltodict"
+    text = yaml.safe_dump(json.loads((shipped / files.FILE).read_text()))
+    (tmp_path / "manifest.yaml").write_text(text)
+    assert files.read(tmp_path) == files.read(shipped)
+    (tmp_path / "manifest.yaml").write_text("a: [1")
+    with pytest.raises(ManifestError, match="not YAML"):
+        files.read(tmp_path)
+    (tmp_path / "manifest.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(ManifestError, match="not YAML"):
+        files.read(tmp_path)

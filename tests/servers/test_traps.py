@@ -144,6 +144,25 @@ def test_an_argument_can_be_the_result_of_another_tool(service: Client) -> None:
     assert service.value("open_box", box=by_path) == "deep"
 
 
+def test_a_class_is_made_as_the_class_it_extends_documents(manifest: Manifest, service: Client) -> None:
+    made_of = {each.name: each.required for each in tool(manifest, "traps:Moment.said").constructor}
+    assert made_of["year"]
+    assert not made_of["hour"]
+    assert service.value("moment_said", init={"year": 2024, "month": 2, "day": 29}) == "2024-02-29T00:00:00"
+
+
+def test_an_object_that_answers_to_every_name_is_an_object_like_others(service: Client) -> None:
+    made = service.call("anything", key="x")
+    assert not made["isError"], made["content"]
+    assert made["_meta"]["toolyard/handle"].startswith("handle:Anything:")
+
+
+def test_a_text_that_wants_its_own_notation_is_tried_in_several(manifest: Manifest) -> None:
+    review = tool(manifest, "traps:day_of_week").review
+    assert review is not None
+    assert (review.outcome, review.result) == ("answer", "2")
+
+
 def test_an_unknown_handle_is_refused_and_says_what_to_do(service: Client) -> None:
     assert "make the object again" in service.problem("open_box", box="handle:Box:0-1:" + "0" * 32)
 
@@ -166,6 +185,19 @@ class TestCommands:
     def test_its_subcommand_may_be_given_or_left_out(self, service: Client) -> None:
         assert service.value("trap_greet", argv=["you"]) == "hello you\n"
         assert service.value("trap_greet", argv=["greet", "you"]) == "hello you\n"
+
+    def test_what_its_parser_knows_can_be_given_by_name(self, manifest: Manifest, service: Client) -> None:
+        properties = tool(manifest, "cli:trap greet").input_schema["properties"]
+        assert properties["times"] == {
+            "type": "integer", "default": 1, "description": "--times: how often, 1 unless told",
+        }  # fmt: skip
+        assert properties["style"]["enum"] == ["plain", "loud"]
+        assert properties["shout"]["type"] == "boolean"
+        assert "needed" in properties["who"]["description"]
+        said = service.value("trap_greet", who="greet", times=2, also=["a", "-b"], shout=True)
+        assert said == "HELLO GREET A -B HELLO GREET A -B\n"
+        assert service.value("trap_greet", argv=["you"], style="plain") == "hello you\n"
+        assert "'many'" in service.problem("trap_greet", who="x", times="many")
 
     def test_files_that_it_writes_come_back(self, service: Client) -> None:
         result = service.call("trap_save", argv=["out.txt"])

@@ -11,9 +11,29 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week"]
 
 Pair = collections.namedtuple("Pair", "left right")
+
+class Moment(datetime.datetime):
+    def said(self) -> str:
+        """Say the moment in ISO 8601."""
+        return self.isoformat()
+
+class Anything:
+    """Answers to every name."""
+    def __getattr__(self, name: str) -> "Anything":
+        return self
+    def __call__(self, *args: object) -> "Anything":
+        return self
+
+def anything(key: str) -> Anything:
+    """Make something that answers to every name."""
+    return Anything()
+
+def day_of_week(text: str) -> int:
+    """The day of the week of a date."""
+    return datetime.date.fromisoformat(text[:10]).weekday()
 
 class Color(enum.Enum):
     RED = "r"
@@ -264,13 +284,18 @@ def with_argparse():
     commands = parser.add_subparsers(dest="command")
     greet = commands.add_parser("greet", help="Greet somebody.")
     greet.add_argument("who")
+    greet.add_argument("-t", "--times", type=int, default=1, help="how often, %(default)s unless told")
+    greet.add_argument("--style", choices=["plain", "loud"])
+    greet.add_argument("--also", action="append", default=[])
+    greet.add_argument("--shout", action="store_true")
     save = commands.add_parser("save", help="Write a file.")
     save.add_argument("path")
     options = parser.parse_args()
     if options.command == "save":
         open(options.path, "w").write("saved")
     else:
-        print("hello", options.who)
+        text = " ".join(["hello", options.who, *options.also] * options.times)
+        print(text.upper() if options.shout or options.style == "loud" else text)
 
 def with_optparse():
     parser = optparse.OptionParser(description="An old program.")

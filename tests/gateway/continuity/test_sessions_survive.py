@@ -183,11 +183,11 @@ async def test_a_store_that_cannot_be_read_is_an_answer_and_not_another_session(
     async with running_gateway([stateful()], root=tmp_path) as second:
         await moved(client, second.port)
         second.gateway.store.close()
-        second.gateway.store.path.rename(tmp_path / "away.db")
+        Path(second.gateway.store.place).rename(tmp_path / "away.db")
         answer = await client.request("ping")
         assert answer.status == 503
         assert len(second.gateway.sessions) == 0
-        (tmp_path / "away.db").rename(second.gateway.store.path)
+        (tmp_path / "away.db").rename(second.gateway.store.place)
 
 
 async def test_sessions_over_a_stream_end_with_it_and_are_never_sealed(tmp_path: Path) -> None:

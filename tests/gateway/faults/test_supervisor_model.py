@@ -59,6 +59,10 @@ class MemoryConnection(Connection):
         self.calls: list[tuple[int, asyncio.Future[Reply]]] = []
         self.closed = 0
 
+    @property
+    def busy(self) -> bool:
+        return any(not future.done() for _, future in self.calls)
+
     async def open(self, timeout: float) -> Peer:
         assert self.peer is not None
         return self.peer
