@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from registry_parts import WordEncoder, definition
+
 from registry.feedback.heldback import held_back
 from registry.search import bench
 from registry.search.engine import Searcher
@@ -14,7 +16,6 @@ from registry.store import Store
 from registry.sync import sync_server
 from registry.tools import ToolRecords
 from registry.vector.index import VectorIndex
-from tests.registry.registry_parts import WordEncoder, definition
 
 TOOLS = {
     "forecast": "Tell how warm and how rainy it will be in a town tomorrow.",

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.gateway.cli.conftest import Place, end, on_terminal, read_until
-from tests.registry.official_parts import other_registry
+from conftest import Place, end, on_terminal, read_until
+from official_parts import other_registry
 
 ALICE, BOB = "io.example.alice/weather", "io.example.bob/weather"
 
