@@ -386,7 +386,7 @@ class Gateway:
             self._retire(spec.name)
         await self._list_from_manifest(server)
         upstream = self._add(server, start=approve)
-        if not approve and spec.transport is Transport.STDIO:
+        if not approve and spec.transport is Transport.STDIO and not spec.disabled:
             upstream.await_approval()
         if is_hosted(spec):
             await self._listings.rebuild()  # nothing else tells clients: it is not started yet

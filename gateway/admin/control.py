@@ -349,13 +349,12 @@ class ControlApi:
                 protocol.INVALID_PARAMS, "The server's entry has a field of a wrong type."
             ) from None
         extra = {key: value for key, value in body.items() if key not in _ENTRY}
-        spec = replace(spec, extra={**spec.extra, **extra})
         if body.get("pending") is True:
-            extra = {key: value for key, value in spec.extra.items() if key != "disabled"}
-            off = replace(spec, extra=extra, disabled=body.get("disabled") is True)
+            extra.pop("disabled", None)
+            off = replace(spec, extra={**spec.extra, **extra}, disabled=body.get("disabled") is True)
             upstream = await self._gateway.add(off, approve=False)
             return json_answer({"server": self._row(upstream), "tools": []})
-        upstream = await self._gateway.add(spec)
+        upstream = await self._gateway.add(replace(spec, extra={**spec.extra, **extra}))
         return lines_answer(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:

@@ -92,6 +92,8 @@ def _measured(queries: str | None, state_dir: Path | None) -> bench.Report:
 
         service = SearchService(store, StateDir.at(state_dir).search, say=render.note)
         service.open()
+        if not len(service.searcher.index):
+            raise _nothing("There are no tools here to search for.")
         if not store.readonly:
             service.prepare(lambda done, total: tell("embedding tools", done, total))
         source, requests = _requests(queries, service)
@@ -110,11 +112,14 @@ def _requests(queries: str | None, service: SearchService) -> tuple[str, list[be
             )
     made = bench.from_descriptions(service.records, service.searcher)
     if not made:
-        raise GatewayError(
-            "There is no tool here whose description says enough to make a request from.",
-            "Add servers (toolyard add), or take tools from a file (toolyard registry import-tools).",
-        )
+        raise _nothing("There is no tool here whose description says enough to make a request from.")
     return bench.DESCRIPTIONS, made
+
+
+def _nothing(what: str) -> GatewayError:
+    return GatewayError(
+        what, "Add servers (toolyard add), or take tools from a file (toolyard registry import-tools)."
+    )
 
 
 verb(app, "", search)

@@ -309,7 +309,7 @@ def _show(choices: list[_Choice], skipped: list[tuple[str, str]], *, everything:
         render.out()
         render.out("Skipped:")
         for name, why in skipped:
-            render.paragraph(f"{name}: {why}.", "  ")
+            render.paragraph(" ".join(f"{name}: {why}.".split()), "  ")
     render.out()
 
 
@@ -330,7 +330,8 @@ def _described(choice: _Choice, everything: bool) -> str:
             lines.append(f"can be set: {', '.join(way.optional)}")
         lines += [f"or as {w.kind}: {_command(w.spec)}" for w in choice.others.usable if w is not way]
         lines += [f"not as {why}" for why in choice.others.refused]
-    return "\n".join(lines)
+    # A publisher's line break would let a description pass for a line of ours; commands have none.
+    return "\n".join([lines[0], *(" ".join(line.split()) for line in lines[1:])])
 
 
 def _command(spec: ServerSpec) -> str:

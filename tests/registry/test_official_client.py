@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from official_parts import other_registry
 
 from registry.errors import (
     NotPublished,
@@ -18,7 +19,6 @@ from registry.errors import (
 )
 from registry.official import client as module
 from registry.official.client import OfficialClient, Page, base_of
-from tests.registry.official_parts import other_registry
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from official_schema import LIST
 
 from registry.errors import BadFilter
 from registry.model import Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.official.publish import PUBLISHED, Query, page, published
 from registry.profiles import Profile
-from tests.registry.official_schema import LIST
 
 SECRET = "sk-9f8e7d6c5b4a3f2e1d0c"
 

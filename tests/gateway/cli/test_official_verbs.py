@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.gateway.cli.conftest import Place, end, on_terminal, read_until
-from tests.registry.official_parts import other_registry
+from conftest import Place, end, on_terminal, read_until
+from official_parts import other_registry
 
 ALICE, BOB = "io.example.alice/weather", "io.example.bob/weather"
 
@@ -57,7 +57,9 @@ def test_an_import_without_a_gateway_leaves_everything_pending(place: Place, pee
     assert "k-1234" not in done.stdout
     assert "io.example.eve/thief" in done.stdout.partition("Skipped:")[2]
     assert "bundle" in done.stdout.partition("Skipped:")[2]
-    assert states(place) == {"weather": "pending", "bob-weather": "disabled", "notes": states(place)["notes"]}
+    seen = states(place)
+    # There is no uvx on this PATH, and a command that cannot be found cannot be approved.
+    assert seen == {"weather": "pending", "bob-weather": "disabled", "notes": "failed"}
     again = place.run("registry", "import-official", "--all", "--url", peer, "--yes")
     assert "it is here as weather" in again.stdout
     assert len(states(place)) == 3
@@ -84,8 +86,6 @@ def test_a_running_gateway_starts_it_only_once_it_is_approved(place: Place, peer
 
 
 def test_a_person_is_asked_and_may_say_no(place: Place, peer: str, ran: Path) -> None:
-    import os
-
     with on_terminal(place, "registry", "import-official", ALICE, "--url", peer) as (process, terminal):
         read_until(terminal, "npx -y @alice/weather@1.2.3", "Add 1 server?")
         os.write(terminal, b"n\n")
@@ -129,3 +129,11 @@ def test_a_registry_that_is_not_there_is_one_sentence_and_what_to_do(place: Plac
     done = place.run("registry", "search-official", "x", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
+
+
+def test_a_measurement_of_search_over_nothing_says_what_to_do(place: Place) -> None:
+    done = place.run("bench", "search")
+    assert done.returncode == 1
+    assert "There are no tools here" in done.stderr
+    assert "import-tools" in done.stderr
+    assert place.run("bench", "search", "--queries", "dreams").returncode == 2

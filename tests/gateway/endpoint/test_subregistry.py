@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import jsonschema
+import pytest
+from gateway_parts import TOKEN, Running, remote, running_gateway, stdio, until
+from official_schema import LIST, RESPONSE
 
 from registry.model import ServerSpec
 from registry.official.client import OfficialClient
-from tests.gateway.gateway_parts import TOKEN, Running, remote, running_gateway, stdio, until
-from tests.registry.official_schema import LIST, RESPONSE
+
+pytestmark = pytest.mark.anyio
 
 
 async def reached(running: Running, *specs: ServerSpec) -> None:

@@ -12,7 +12,7 @@ def fields(required: list[str], **properties: Any) -> dict[str, Any]:
     return {
         "type": "object",
         "required": required,
-        "properties": dict(properties),
+        "properties": properties,
         "additionalProperties": False,
     }
 
