@@ -38,14 +38,9 @@ _RUNNERS: Final[Mapping[str, tuple[str, ...]]] = {
     "oci": ("docker", "podman"),
 }
 """The programs that run a package of each kind; the first where the publisher names none of them."""
-_HOMES: Final[Mapping[str, frozenset[str]]] = {
-    "npm": frozenset({"https://registry.npmjs.org"}),
-    "pypi": frozenset({"https://pypi.org"}),
-    "nuget": frozenset({"https://api.nuget.org", "https://api.nuget.org/v3/index.json"}),
-    "oci": frozenset({"https://docker.io"}),
-}
-"""Where each program fetches from by itself."""
 _INDEX: Final[Mapping[str, str]] = {"npm": "--registry", "pypi": "--default-index", "nuget": "--source"}
+_INDEX_PATH: Final[Mapping[str, str]] = {"npm": "", "pypi": "/simple", "nuget": "/v3/index.json", "oci": ""}
+"""Where the index of packages is below the address of a registry (of PyPI's kind: PEP 503)."""
 _LOADERS: Final = re.compile(
     r"PATH|LD_.*|DYLD_.*|PYTHON(PATH|STARTUP|HOME)|NODE_(OPTIONS|PATH)|BASH_ENV|ENV|PERL5.*|RUBY(OPT|LIB)|"
     r"(HTTPS?|ALL)_PROXY|(NPM|UV|PIP)_.*|DOTNET_STARTUP_HOOKS|GIT_.*",
@@ -304,12 +299,13 @@ def _package(package: Package, name: str, values: _Values, extra: dict[str, Any]
     after = values.arguments(package.package_arguments or ())
     env = values.pairs(package.environment_variables or (), _ENV_NAME, own=True)
     base = (package.registry_base_url or "").rstrip("/")
-    if base and base not in _HOMES[kind] and not re.fullmatch(r"https://[A-Za-z0-9][^\s\"'$]*", base):
+    if base and not re.fullmatch(r"https://[A-Za-z0-9][^\s\"'$]*", base):
         raise _Refused("its registryBaseUrl is no https address")
-    elsewhere = bool(base) and base not in _HOMES[kind]
-    argv = _argv(kind, identifier, version, before, after, env, base if elsewhere else None)
+    # Said on the command line, whatever the runner's own registry is: a name may mean another package there.
+    index = base if "/" in base.removeprefix("https://") else base + _INDEX_PATH[kind]
+    argv = _argv(kind, identifier, version, before, after, env, index if base else None)
     spec = ServerSpec(name, Kind.STDIO, runner, tuple(argv), env=env, extra=extra)
-    cautions = _cautions(kind, package, before, env, elsewhere)
+    cautions = _cautions(kind, package, before, env)
     return Way(kind, spec, tuple(values.needs.values()), tuple(dict.fromkeys(values.optional)), cautions)
 
 
@@ -352,15 +348,13 @@ def _argv(
     return [*source, *before, package, *after]
 
 
-def _cautions(
-    kind: str, package: Package, before: Iterable[str], env: Mapping[str, str], elsewhere: bool
-) -> tuple[str, ...]:
+def _cautions(kind: str, package: Package, before: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     found = []
     pinned = package.version or (kind == "oci" and "@sha256:" in package.identifier)
     if not pinned and not (kind == "oci" and ":" in package.identifier.rpartition("/")[2]):
         found.append("No version is pinned: what it runs changes whenever the publisher says so.")
-    if elsewhere:
-        found.append(f"The package comes from {(package.registry_base_url or '')[:200]}.")
+    if package.registry_base_url:
+        found.append(f"The package comes from {package.registry_base_url[:200]}.")
     if kind == "oci" and any(_REACHING.match(part) for part in before):
         found.append("The container is given access to this machine: look at its options.")
     if kind != "oci" and any(part for part in before):

@@ -52,11 +52,23 @@ def refused(**more: Any) -> str:
         (package("pypi", "w"), "uvx w@1.2.3"),
         (package("pypi", "w", runtimeHint="python"), "uvx w@1.2.3"),
         (package("nuget", "A.B"), "dnx A.B@1.2.3 --yes"),
-        (package("oci", "docker.io/a/w:2", version=None), "docker run -i --rm docker.io/a/w:2"),
+        (package("oci", "oci.example.com/a/w:2", version=None), "docker run -i --rm oci.example.com/a/w:2"),
         (package("oci", "a/w"), "docker run -i --rm a/w:1.2.3"),
         (
             package("npm", "w", registryBaseUrl="https://npm.example.com"),
             "npx -y --registry=https://npm.example.com w@1.2.3",
+        ),
+        (
+            package("pypi", "w", registryBaseUrl="https://py.example.com/"),
+            "uvx --default-index=https://py.example.com/simple w@1.2.3",
+        ),
+        (
+            package("pypi", "w", registryBaseUrl="https://py.example.com/team/index"),
+            "uvx --default-index=https://py.example.com/team/index w@1.2.3",
+        ),
+        (
+            package("oci", "a/w", registryBaseUrl="https://oci.example.com"),
+            "docker run -i --rm oci.example.com/a/w:1.2.3",
         ),
     ],
 )
