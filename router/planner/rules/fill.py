@@ -14,7 +14,7 @@ from router.planner.rules.trees import Trees
 from router.planner.rules.values import Owner, Value, candidates
 from router.schemas import value_allowed
 
-OPTIONAL: Final = 0.06
+OPTIONAL: Final = 0.2
 """The least probability at which a parameter that may be left out is given."""
 NEEDED: Final = 0.03
 """The least at which a required one is given rather than asked for."""
