@@ -22,9 +22,16 @@ PEER = str(Path(__file__).parent / "echo_peer.py")
 
 @dataclass(frozen=True)
 class Place:
-    """A state directory, a configuration directory, and the command line within them."""
+    """A state directory, a configuration directory, and the command line within them.
+
+    Where nothing is configured its gateway serves the time, and builds no environment.
+    """
 
     root: Path
+
+    def __post_init__(self) -> None:
+        (self.root / "config").mkdir(exist_ok=True)
+        (self.root / "config" / "config.toml").write_text('[gateway]\nstarters = ["time"]\n')
 
     @property
     def state(self) -> Path:

@@ -278,7 +278,6 @@ def test_doctor_fails_on_what_must_be_mended_and_says_how(place: Place) -> None:
     (place.state / "token").write_text("x")
     (place.state / "token").chmod(0o644)
     config = place.root / "config"
-    config.mkdir()
     (config / "config.toml").write_text("[gateway]\nport = 'x'\n")
     (config / "mcp.json").write_text('{"mcpServers": {"a": {"command": "no-such-command"}, "b": {}}}')
     done = place.run("doctor", "--json")

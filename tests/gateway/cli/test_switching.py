@@ -67,7 +67,7 @@ def test_a_server_that_cannot_be_started_again_is_exit_code_1_and_says_why(place
 
 def test_a_server_of_the_servers_file_is_switched_there(place: Place) -> None:
     config = place.root / "config"
-    config.mkdir()
+    config.mkdir(exist_ok=True)
     file = config / "mcp.json"
     file.write_text(json.dumps({"mcpServers": {"peer": {"command": sys.executable, "args": [PEER]}}}))
     process = place.serve()

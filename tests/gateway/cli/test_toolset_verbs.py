@@ -15,7 +15,10 @@ from conftest import PEER, Place, end
 from registry.store import Store
 from registry.tools import ToolRecords
 
+META = ["call_tool", "find_tools", "plan", "run", "run_status"]
 CONFIG = """
+[gateway]
+starters = ["time"]
 [search]
 model = ""
 [toolsets.fixed]
@@ -102,7 +105,7 @@ def test_search_finds_tools_and_stays_within_a_toolset(yard: Place) -> None:
 def test_a_call_that_waits_is_listed_in_status_and_allowed_by_its_number(yard: Place) -> None:
     with face(yard, "fixed") as client:
         listed = client.ask("tools/list")["result"]["tools"]
-        assert [tool["name"] for tool in listed] == ["call_tool", "find_tools"]
+        assert [tool["name"] for tool in listed] == META
         call = {"name": "call_tool", "arguments": {"name": "peer__echo", "arguments": {"text": "hi"}}}
         refused = client.ask("tools/call", call)["error"]
         ident = refused["data"]["approval"]
@@ -144,7 +147,7 @@ def test_a_face_answers_from_the_cache_of_its_toolset(yard: Place) -> None:
     with face(yard, "fixed") as client:
         client.ask("tools/list")
     cached = json.loads((yard.state / "cache" / "toolset-fixed.json").read_text())
-    assert [t["name"] for t in cached["results"]["tools/list"]["tools"]] == ["call_tool", "find_tools"]
+    assert [t["name"] for t in cached["results"]["tools/list"]["tools"]] == META
 
 
 def test_without_a_gateway_toolsets_are_kept_in_the_store_and_search_reads_it(tmp_path: Path) -> None:
