@@ -260,7 +260,7 @@ class Tasks:
                 first.set_exception(error)
                 first.exception()  # seen: where the client has left, nobody waits for it
             elif not isinstance(error, GatewayError):
-                raise
+                log.exception("the call of a task failed after its client had left")
         except BaseException:
             first.cancel()
             raise

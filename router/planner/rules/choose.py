@@ -180,18 +180,20 @@ def _overlap(stems: Sequence[str], text: ToolText, rarity: dict[str, float]) -> 
     if not stems:
         return 0.0
     have = set(stems)
-    shared = sum(_weight(s, rarity) for s in have & text.about) + 2 * sum(
+    shared = math.fsum(_weight(s, rarity) for s in have & text.about) + 2 * math.fsum(
         _weight(s, rarity) for s in have & text.name
     )
-    shared += 0.3 * sum(_weight(s, rarity) for s in have & text.params)
-    mass = sum(_weight(s, rarity) for s in text.about) + 2 * sum(_weight(s, rarity) for s in text.name)
-    own = sum(_weight(s, rarity) for s in have)
+    shared += 0.3 * math.fsum(_weight(s, rarity) for s in have & text.params)
+    mass = math.fsum(_weight(s, rarity) for s in text.about) + 2 * math.fsum(
+        _weight(s, rarity) for s in text.name
+    )
+    own = math.fsum(_weight(s, rarity) for s in have)
     return min(1.5, shared / math.sqrt(max(mass, 1.0) * max(own, 1.0)))
 
 
 def _covered(wanted: frozenset[str], have: set[str] | frozenset[str], rarity: dict[str, float]) -> float:
-    mass = sum(_weight(s, rarity) for s in wanted)
-    return sum(_weight(s, rarity) for s in wanted if s in have) / mass if mass else 0.0
+    mass = math.fsum(_weight(s, rarity) for s in wanted)
+    return math.fsum(_weight(s, rarity) for s in wanted if s in have) / mass if mass else 0.0
 
 
 def _view(part: Matrix, whole: Sequence[float], tools: int) -> list[tuple[float, ...]]:
