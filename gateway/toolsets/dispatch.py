@@ -12,8 +12,9 @@ from gateway.bridge.rounds import input_required
 from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
+from gateway.endpoint.board import Interests, Switchboard
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.dispatch import MISMATCH, Dispatcher, Interests, Switchboard
+from gateway.endpoint.dispatch import MISMATCH, Dispatcher
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
@@ -247,7 +248,7 @@ class ViewDispatcher(Dispatcher):
         """Pass a call on as a direct one is; that of a client which takes tasks may become one."""
         if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        return await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
+        return await self.forward.tool(caller, ident, entry.server, entry.original, params, headers)
 
     async def _ask(self, caller: Caller, call: Call) -> Answer:
         """A person's answer, through the client or from the control socket. Raises ConsentRequired."""
