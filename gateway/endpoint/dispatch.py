@@ -44,8 +44,6 @@ _HANDSHAKE_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
-MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
-"""Stands near the begin of a refusal for headers that do not repeat the body: nothing was executed."""
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
 
 
@@ -235,14 +233,7 @@ class Dispatcher:
         headers = mirrored_headers(caller, entry.data, params)
         if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        answer = await self.forward.tool(caller, ident, entry.server, entry.original, params, headers)
-        if answer.find(MISMATCH, 0, 256) > 0 and "requestState" not in params:
-            # Its schema has changed, and with it what headers must repeat: nothing was executed.
-            await self._board.list_anew(entry.server)
-            if (fresh := self._board.catalog.get(kind, name)) is not None and fresh.data != entry.data:
-                headers = param_headers(usable_mirrors(fresh.data), params)
-                answer = await self.forward.tool(caller, ident, fresh.server, fresh.original, params, headers)
-        return answer
+        return await self.attempt(caller, ident, entry.server, params, headers)
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -264,9 +255,26 @@ class Dispatcher:
     async def attempt(
         self, caller: Caller, ident: Raw, server: str, params: Shallow, headers: bytes
     ) -> bytes:
-        """Pass a tool call on: the whole response. Raises GatewayError."""
+        """Pass a tool call on: the whole response. Raises GatewayError.
+
+        A server that refuses its headers has not executed it: the tool's schema, which says what they repeat,
+        may be another by now (2026-07-28, Streamable HTTP: Client Behavior). It is listed anew, and the call
+        made once more where that changes the headers.
+        """
         name = jsonrpc.text(params.get("name")) or ""
-        return await self.forward.tool(caller, ident, server, name, params, headers)
+        answer = await self.forward.tool(caller, ident, server, name, params, headers)
+        if jsonrpc.failure(answer, ident) != protocol.HEADER_MISMATCH or "requestState" in params:
+            return answer
+        await self._board.list_anew(server)
+        known = self._board.catalog.entries[ItemKind.TOOL].values()
+        entry = next((one for one in known if (one.server, one.original) == (server, name)), None)
+        if entry is None:
+            refuse_withheld(self._board.catalog.withheld, name, server)
+            return answer
+        fresh = param_headers(usable_mirrors(entry.data), params)
+        if fresh == headers:
+            return answer
+        return await self.forward.tool(caller, ident, server, name, params, fresh)
 
     def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""

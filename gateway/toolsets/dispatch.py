@@ -14,7 +14,7 @@ from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
 from gateway.endpoint.board import Interests, Switchboard
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.dispatch import MISMATCH, Dispatcher
+from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
@@ -198,7 +198,9 @@ class ViewDispatcher(Dispatcher):
         inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
         headers = param_headers(usable_mirrors(entry.data), inner)
         answer = await self._made(caller, ident, entry, inner, headers)
-        if answer.find(MISMATCH, 0, 256) > 0:  # it was not executed, and what was allowed is no more
+        if (
+            jsonrpc.failure(answer, ident) == protocol.HEADER_MISMATCH
+        ):  # it was not executed, and what was allowed is no more
             await self._view.list_anew(entry.server)
             return self._failed(
                 caller, ident, f"{name} has changed. Search again, then call it as it is now."
