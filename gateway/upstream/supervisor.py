@@ -203,10 +203,15 @@ class Upstream:
                                 method, fields, timeout=limit, site=site, headers=headers
                             )
                     except UpstreamError as error:
+                        if self.private is not None and isinstance(error, UpstreamTimeout):
+                            self.private.unanswered(connection)
                         if attempt == 2 or not self._may_repeat(method, error):
                             raise
                     else:
-                        self.health.answered()
+                        if self.private is None:
+                            self.health.answered()
+                        else:
+                            self.private.answered(connection)
                         if self.usage is not None and reply.result is not None and "name" in params:
                             self.usage.note(self.name, jsonrpc.text(params["name"]) or "", reply.result)
                         return connection, reply
@@ -224,7 +229,7 @@ class Upstream:
         if isinstance(error, SessionLostError):
             return True  # refused, hence not executed: initialize again and repeat
         if isinstance(error, UpstreamTimeout):
-            if self.health.unanswered():
+            if self.private is None and self.health.unanswered():
                 self._tasks.start_soon(self.health.check, True, name=f"check {self.name}")
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
