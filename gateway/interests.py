@@ -226,5 +226,6 @@ class Interests:
         try:
             params = {"level": jsonrpc.raw(level)}
             await upstream.request(Era.HANDSHAKE, "logging/setLevel", params, timeout=WATCH_TIMEOUT)
+            await upstream.lanes.log_from(level)
         except GatewayError as error:
             log.debug("setting the log level of server '%s': %s", upstream.name, error)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import wanted_feature
+from gateway.bridge.features import capabilities_of, wanted_feature
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.sealing import Sealer
@@ -48,16 +48,24 @@ class ParkingSite(CallSite):
         self.caller = caller
         self.principal = caller.principal
         self.features = features
+        self.lacking: set[str] = set()
+        """Features that the server would have needed and the client does not have."""
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()
         self._next = 0
+
+    @property
+    def askable(self) -> bool:
+        return bool(self.features)
 
     def notify(self, message: Shallow) -> None:
         self.caller.notify(message)
 
     def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
-        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
+        wanted = wanted_feature(method, jsonrpc.object_of(message.get("params")) or {})
+        if wanted not in self.features:
+            self.lacking.add(wanted)
             return None
         self._next += 1
         key = f"{method.partition('/')[0]}-{self._next}"
@@ -159,7 +167,7 @@ class Parking:
         try:
             while True:
                 if task.done():
-                    return task.result()
+                    return _told(task.result(), site)
                 if site.asked:
                     await asyncio.wait({task}, timeout=SIBLINGS)
                     if site.asked and not task.done():
@@ -216,6 +224,23 @@ class Parking:
                 one.timer.cancel()
             one.task.cancel()
         await asyncio.gather(*(one.task for one in parked), return_exceptions=True)
+
+
+def _told(outcome: tuple[Connection, Reply], site: ParkingSite) -> tuple[Connection, Reply]:
+    """The outcome of a call, unless it failed for want of what its client did not declare.
+
+    :raises RpcError: -32021 (2026-07-28, Base Protocol: Error Codes).
+    """
+    _, reply = outcome
+    if reply.error is None or not site.lacking:
+        return outcome
+    raise RpcError(
+        protocol.MISSING_CLIENT_CAPABILITY,
+        f"The server asked for what this client does not declare, and failed: {jsonrpc.describe(reply.error)}",
+        "Declare the capability, or use a client that has it.",
+        status=400,
+        requiredCapabilities=capabilities_of(tuple(sorted(site.lacking))),
+    )
 
 
 def _seen(task: asyncio.Task[tuple[Connection, Reply]]) -> None:

@@ -30,6 +30,7 @@ from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
 from gateway.upstream.health import Health
 from gateway.upstream.isolation import isolated, number
+from gateway.upstream.lanes import CONNECTIONS, Lanes
 from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.private import Owner as PrivateOwner
@@ -112,6 +113,14 @@ class Upstream:
         self._reviving = False
         self._closed = False
         self._quiet = asyncio.Event()
+        self.lanes = Lanes(
+            self.name,
+            number(server.spec.extra, "maxConnections", CONNECTIONS) - 1,
+            lambda: owner.connector(self.server),
+            self.watches.renew,
+            self._said_aside,
+            tasks,
+        )
         self.private: PrivateConnections | None = None
         if isolated(server.spec):
             self.private = PrivateConnections(
@@ -121,7 +130,7 @@ class Upstream:
     @property
     def connections(self) -> list[Connection]:
         """The live connections, each once."""
-        return list(dict.fromkeys(self._connections.values()))
+        return [*dict.fromkeys(self._connections.values()), *self.lanes.connections]
 
     @property
     def coming(self) -> bool:
@@ -187,14 +196,24 @@ class Upstream:
                         }
                     )
                     try:
-                        reply = await connection.request(
-                            method, fields, timeout=limit, site=site, headers=headers
-                        )
+                        if connection.asking and self.private is None and site is not None and site.askable:
+                            connection, reply = await self.lanes.request(
+                                connection, method, fields, timeout=limit, site=site
+                            )
+                        else:
+                            reply = await connection.request(
+                                method, fields, timeout=limit, site=site, headers=headers
+                            )
                     except UpstreamError as error:
+                        if self.private is not None and isinstance(error, UpstreamTimeout):
+                            self.private.unanswered(connection)
                         if attempt == 2 or not self._may_repeat(method, error):
                             raise
                     else:
-                        self.health.answered()
+                        if self.private is None:
+                            self.health.answered()
+                        else:
+                            self.private.answered(connection)
                         if self.usage is not None and reply.result is not None and "name" in params:
                             self.usage.note(self.name, jsonrpc.text(params["name"]) or "", reply.result)
                         return connection, reply
@@ -212,7 +231,7 @@ class Upstream:
         if isinstance(error, SessionLostError):
             return True  # refused, hence not executed: initialize again and repeat
         if isinstance(error, UpstreamTimeout):
-            if self.health.unanswered():
+            if self.private is None and self.health.unanswered():
                 self._tasks.start_soon(self.health.check, True, name=f"check {self.name}")
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
@@ -407,11 +426,18 @@ class Upstream:
         finally:
             self._reviving = False
 
+    def _said_aside(self, message: Shallow) -> None:
+        """What a further connection is told outside any call: it is the same server."""
+        if self._connections:
+            self._owner.on_message(self, self.connections[0], message)
+
     def _hung(self, connection: Connection) -> None:
-        self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
+        if not self.lanes.hung(connection):
+            self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
 
     async def end_when_idle(self) -> None:
         """Stop a child that nobody has called for its ``idleTimeout``; the next call starts it again."""
+        await self.lanes.end_idle()
         if self.private is not None:
             await self.private.end_idle()
         if (
@@ -433,12 +459,12 @@ class Upstream:
 
     async def _end(self) -> None:
         """Close what is open and give up what is being opened; what is opened later stays."""
-        connections, self._connections = self.connections, {}
+        connections, self._connections = list(dict.fromkeys(self._connections.values())), {}
         openings, self._opening = list(self._opening.values()), {}
         for opening in openings:
             opening.scope.cancel()
         private = [self.private.close()] if self.private is not None else []
-        await asyncio.gather(*(connection.close() for connection in connections), *private)
+        await asyncio.gather(*(one.close() for one in connections), self.lanes.close(), *private)
         if openings:
             await asyncio.wait([opening.connection for opening in openings], timeout=CLOSE_TIMEOUT)
 
