@@ -39,6 +39,7 @@ from gateway.upstream.private import PrivateConnections
 from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.stdio import StdioConnection
+from gateway.upstream.taskwatches import TaskWatches
 from registry.model import Server, Transport
 from router.budget import RetryBudget
 
@@ -134,6 +135,7 @@ class Upstream:
             self._said_aside,
             tasks,
         )
+        self.task_watches = TaskWatches(lambda: self.connections)
         self.private: PrivateConnections | None = None
         if isolated(server.spec):
             self.private = PrivateConnections(
@@ -346,6 +348,7 @@ class Upstream:
         self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
         if self._watched:
             self._tasks.start_soon(self._watch_again, connection, name=f"watch {self.name}")
+        self._tasks.start_soon(self.task_watches.renew, connection, name=f"tasks {self.name}")
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
