@@ -193,6 +193,14 @@ class Connection(ABC):
                 return
         self._on_message(message)
 
+    def logged(self, message: Shallow) -> None:
+        """Take a log message that does not say of which call it is: told where one client alone calls."""
+        calls = [call for call in self.calls if call.site is not None]
+        if len({id(call.site.client) for call in calls if call.site is not None}) == 1:
+            calls[-1].notify(message)
+        else:
+            self.notice(message)
+
     def elicited(self, params: Shallow, site: CallSite) -> None:
         """A client was shown a URL to visit: it is the one to hear that the visit is over."""
         if "elicitationId" in params:

@@ -148,6 +148,11 @@ class Upstream:
         return [*dict.fromkeys(self._connections.values()), *self.lanes.connections]
 
     @property
+    def parkable(self) -> int:
+        """Calls in flight that may wait for their clients: as many again are left for others."""
+        return max(1, self._slots.limit // 2)
+
+    @property
     def pid(self) -> int | None:
         """The process id of a stdio server that runs."""
         return next((c.pid for c in self.connections if isinstance(c, StdioConnection)), None)
