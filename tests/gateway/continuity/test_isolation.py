@@ -331,7 +331,7 @@ async def test_a_process_that_cannot_be_started_costs_no_place(tmp_path: Path) -
 async def test_removing_a_server_ends_the_processes_of_its_sessions(running: Running) -> None:
     clients: list[Client] = [await running.session() for _ in range(3)]
     pids = [said(await client.call("memo__count"))[0] for client in clients]
-    await running.gateway.remove("memo")
+    await running.gateway.roster.remove("memo")
     await until(lambda: not any(map(alive, pids)))
 
 

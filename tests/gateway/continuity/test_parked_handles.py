@@ -107,7 +107,7 @@ async def test_a_handle_in_another_callers_hands_is_refused(tmp_path: Path) -> N
 
 async def test_calls_that_nobody_comes_back_to_leave_a_server_to_others(tmp_path: Path) -> None:
     """Half of what a server serves at a time may wait for clients; the rest is for calls that do not."""
-    specs = [stateful(maxConcurrency=4, maxConnections=1)]
+    specs = [stateful(maxConcurrency=4)]
     async with running_gateway(specs, root=tmp_path) as running:
         await running.gateway.settled()
         client = running.client()
