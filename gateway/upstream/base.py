@@ -123,7 +123,11 @@ class Connection(ABC):
         """Have the server tell of updates to a resource. Raises UpstreamError, RpcError."""
         assert self.peer is not None
         if self._listening is not None:
-            await self._listening.watch(uri)
+            if not await self._listening.watch(uri):
+                self._listening.unwatch(uri)
+                raise RpcError(
+                    protocol.INVALID_PARAMS, f"Server '{self.server}' does not tell of updates to {uri}."
+                )
             return
         reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
         if reply.result is None:
@@ -179,7 +183,8 @@ class Connection(ABC):
             ident = jsonrpc.number_of(tag)
             if method == "notifications/subscriptions/acknowledged":
                 wanted = jsonrpc.object_of(params.get("notifications")) or {}
-                self._listening.acknowledged(ident, _strings(wanted.get("taskIds")))
+                tasks, resources = wanted.get("taskIds"), wanted.get("resourceSubscriptions")
+                self._listening.acknowledged(ident, _strings(tasks), _strings(resources))
                 return
             if tag is not None:
                 if ident is None or not self._listening.hears(ident):

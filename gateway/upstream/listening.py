@@ -65,6 +65,7 @@ class Listening:
         self.tasks: set[str] = set()
         """Tasks of the server's own to hear of."""
         self._agreed: frozenset[str] = frozenset()
+        self._updates = True
 
     async def start(self) -> None:
         """Begin, and wait a moment for the server to say that it listens."""
@@ -72,12 +73,16 @@ class Listening:
         self._task.add_done_callback(lambda _: self._news.set())
         await self._settles(0)
 
-    async def watch(self, uri: str) -> None:
-        """Listen to updates of a resource too, and wait until the server says that it does."""
+    async def watch(self, uri: str) -> bool:
+        """Listen to updates of a resource too, and wait until the server says that it does.
+
+        Returns whether it may: not where it has said that it tells of none.
+        """
         if uri not in self.watched:
             self.watched.add(uri)
             self._changed.set()
         await self._settles(self._last)
+        return self._updates and self._task is not None and not self._task.done()
 
     def unwatch(self, uri: str) -> None:
         """End that."""
@@ -108,10 +113,14 @@ class Listening:
         except TimeoutError:
             log.info("server '%s' has not acknowledged what is listened to", self._server)
 
-    def acknowledged(self, ident: int | None, tasks: Iterable[str] = ()) -> None:
-        """The server says that it listens, and of which tasks it will tell."""
+    def acknowledged(
+        self, ident: int | None, tasks: Iterable[str] = (), resources: Iterable[str] = ()
+    ) -> None:
+        """The server says that it listens, and of which tasks and resources it will tell."""
         if ident in self._streams:
             self._agreed = frozenset(tasks)
+            # Of some it may speak by another spelling of their URI; of none at all, it means it.
+            self._updates = bool(list(resources)) or not self.watched
             self._acknowledged = max(self._acknowledged, ident)
             self._settle(ident)
 

@@ -78,8 +78,24 @@ async def test_a_server_that_refuses_to_be_listened_to_is_not_waited_for(
             assert (await client.modern_call("far__ask"))["result"] == DONE
             await client.initialize()
             answer = await client.request("resources/subscribe", {"uri": "x://y"})
-            assert answer.json["result"] == {}
+            assert "does not tell of updates" in answer.json["error"]["message"]
         assert len(peer.sent("subscriptions/listen")) == 1, "and not asked again"
+
+
+async def test_a_server_that_tells_of_lists_alone_promises_no_updates() -> None:
+    async with stateless_peer(DONE) as peer, running_gateway([remote("far", peer.url)]) as running:
+        await peer.listened()
+        await running.gateway.settled()
+        client = await running.session()
+        waiting = asyncio.create_task(client.request("resources/subscribe", {"uri": "x://y"}))
+        upstream = await peer.listened(acknowledge=False)
+        upstream.tell("notifications/subscriptions/acknowledged", notifications={"toolsListChanged": True})
+        assert "does not tell of updates" in (await waiting).json["error"]["message"]
+        again = await peer.listened()
+        assert "resourceSubscriptions" not in again.wanted
+        lists = len(peer.sent("tools/list"))
+        again.tell(TOOLS_CHANGED)
+        await until(lambda: len(peer.sent("tools/list")) > lists)
 
 
 async def test_after_a_lost_stream_everything_counts_as_changed() -> None:
