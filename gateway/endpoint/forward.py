@@ -146,6 +146,8 @@ class Forwarder:
                 features,
                 binding,
                 lambda site: upstream.request(caller.era, method, params, site=site),
+                upstream.name,
+                upstream.parkable,
             )
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
