@@ -260,7 +260,8 @@ class SearchService:
                     index.remove(change.server, change.name)
                     self._trouble(f"The tool {change.server}/{change.name} cannot be searched for: {error}")
         if report.changes:
-            self._generation = self.records.generation()
+            if report.generation == self._generation + 1:  # else another process changed tools in between
+                self._generation = report.generation
             if self._vectors is not None:
                 found, _ = self._vectors.get([(ref.server, ref.hash) for ref in index.lacking()])
                 index.put_vectors(found)
@@ -269,10 +270,33 @@ class SearchService:
         return len(index.lacking())
 
     def follow(self) -> bool:
-        """Read the store anew where another process changed it. Returns whether it had."""
-        if self.records.generation() == self._generation:
+        """Take over from the store what another process changed. Returns whether there was anything.
+
+        Only what differs is read, so that a change among very many tools costs little.
+        """
+        encoder = self._searcher.encoder
+        if encoder is not None:
+            self._use_adapter(encoder)
+        generation = self.records.generation()
+        if generation == self._generation:
             return False
-        self.reindex()
+        index = self._searcher.index
+        offered = set(self.records.current())
+        held = {ref for _, ref in index.living()}
+        if offered != held:
+            gone = {ref[:2] for ref in held} - {ref[:2] for ref in offered}
+            for server, name in gone:
+                index.remove(server, name)
+            for ref, body in self.records.definitions(offered - held):
+                try:
+                    index.put(document.read(ref.server, body))
+                except (ValueError, RecursionError) as error:
+                    self._trouble(f"The tool {ref.server}/{ref.name} cannot be searched for: {error}")
+            self._load_vectors(index)
+        self._generation = generation
+        self._statistics = self.records.statistics()
+        if index.crowded():
+            self.reindex()
         return True
 
     def reindex(self) -> None:
