@@ -33,8 +33,8 @@ _SECRET: Final = (
     r"credentials?|passwords?|passwd|api[ _-]?keys?|access[ _-]?tokens?|auth(?:entication)? tokens?|session "
     r"(?:tokens?|cookies?)|cookies|secrets?\b|environment variables?|system prompt|hidden instructions|"
     r"(?:conversation|chat|message)(?:'s)? history|(?:whole|entire|full|previous|complete) (?:conversation|context|transcript)|"
-    r"other tools' (?:results|outputs?)|(?:your|all|list of|the) (?:available )?tools?(?: names?| lists?| descriptions?| you have)\b|"
-    r"(?:all|any) available tools?\b|in your context|jwt|bearer tokens?|connection strings?|personal data|\bpii\b)"
+    r"other tools' (?:results|outputs?)|your (?:complete |full |available )?tools?\b|tools you have|available tool (?:names?|lists?)|"
+    r"(?:prompt|prompts) and (?:the )?available tools\b|in your context|jwt|bearer tokens?|connection strings?|personal data|\bpii\b)"
 )
 _TAKE: Final = r"(?:read|open|load|cat|fetch|get|collect|gather|include|pass|append|attach|add|put|copy|send|insert|place|embed|encode|forward|upload|post|provide|supply|paste|transmit|share|e-?mail|output|print|dump|list|reveal|show|display|export|compile|concatenat|serializ|return|repeat|quote)"
 _SEND: Final = r"(?:send|forward|post|upload|transmit|copy|e-?mail|leak|exfiltrate|deliver|submit|report|share|mirror|bcc|cc)"
@@ -85,7 +85,7 @@ _SIGNS: Final = (
     _sign(
         "directs the answer",
         1.2,
-        r"\b(?:your|the|every|each|any) (?:final |next )?(?:response|reply|answer|output|summary|report)s?\b[^.\n]{0,40}\b(?:must|should|shall|has to|needs to)\b"
+        r"\b(?:your|every) (?:final |next )?(?:response|reply|answer|output|summary|report)s?\b[^.\n]{0,40}\b(?:must|should|shall|has to|needs to)\b"
         r"|\b(?:append|prepend|add|include|insert|embed)\w*\b[^.\n]{0,60}\b(?:to|in|into|at the end of) (?:your|every|each|the final) (?:response|reply|answer|output|summary|message)"
         r"|\bwhen(?:ever)? (?:summari[sz]|process|display|read|review|draft|analy[sz]|retriev|respond|answer)\w*\b[^.\n]{0,60}\b(?:also|must|override|you are required|include|output)\b"
         r"|\byou (?:must|are required to|have to|shall)\b[^.\n]{0,20}\b(?:immediately|also|first|always|now|append|include|render|inform|send|call|execute|run)\b",
@@ -101,7 +101,7 @@ _SIGNS: Final = (
         "builds an address from what it learned",
         1.6,
         r"https?://[^\s\"')]*[?&][\w-]+=(?:[\"'\s)\]]|[\[{<(]|\$|(?-i:[A-Z][A-Z_]{5,})|$)|\burl-?encoded\b[^.\n]{0,40}\b(?:prompt|context|data|csv|list|history|parameters?)\b"
-        r"|\b(?:context|prompt|history|credentials|tools)\b[^.\n]{0,30}\bas (?:url|query) param(?:eter)?s\b",
+        r"|\b(?:context|prompt|history|credentials)\b[^.\n]{0,30}\bas (?:url|query) param(?:eter)?s\b",
     ),
     _sign(
         "wears a mark of authority",
