@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
 from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
 from gateway.finder import Finder
+from gateway.following import Follower
 from gateway.hosted.calls import UsageBook
 from gateway.hosted.entry import approval_of, is_hosted, launched
 from gateway.hosted.environments import Environments
@@ -50,6 +52,7 @@ from gateway.upstream.pool import Connector
 from gateway.upstream.private import Home
 from gateway.upstream.serverlog import ServerLog, log_path
 from gateway.upstream.supervisor import State, Upstream
+from registry.counters import Counter
 from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
 from registry.sync import SyncReport
@@ -86,6 +89,7 @@ class Gateway:
     :param journal: where runs of plans are journalled: a file or a database's URL; None runs no plans.
     :param search_dir: for what search derives; None has it search by words alone.
     :param toolset_cache: as ``cache_writer``, for the clients of one toolset; given its name too.
+    :param identity: tells this gateway from others on the same store; the same after a restart.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Gateway:
         journal: Path | str | None = None,
         search_dir: Path | None = None,
         toolset_cache: Callable[[str, bytes], None] | None = None,
+        identity: str | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -126,7 +131,9 @@ class Gateway:
             self._lists_changed,
             cache_writer,
         )
-        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed)
+        self.following = Follower(store, identity or secrets.token_hex(16), self._stored)
+        owner = self.following.owner
+        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed, owner=owner)
         self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
         self.dispatcher = Dispatcher(
             self, self.sessions, self._interests, self.calls, self.clients.ring, self.tasks
@@ -140,6 +147,16 @@ class Gateway:
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
+        self.tasks.watched = lambda: self.notices.watched_tasks | self.toolsets.watched_tasks
+        self.tasks.opener = self.toolsets.view
+        following = self.following
+        following.on(Counter.KEYS, self.clients.follow)
+        following.on(Counter.SERVERS, self._follow_servers)
+        following.on(Counter.APPROVALS, self._follow_approvals)
+        following.on(Counter.TOOLSETS, self.toolsets.follow)
+        following.on(Counter.TOOLS, finder.follow)
+        following.on(Counter.ADAPTERS, finder.follow)
+        following.on(Counter.TASKS, self.tasks.follow)
         self._tasks = tasks
         self._trust_config = trust_config
         self._trusted: dict[str, ServerSpec] = {}
@@ -220,6 +237,7 @@ class Gateway:
         :param starters: served, approved, when there is no other server at all.
         """
         specs = list(specs)
+        await self.following.start()
         if self._trust_config:
             self._trusted = {spec.name: spec for spec in specs}
         known = {server.name: server for server in await self._stored(self.store.servers)}
@@ -248,6 +266,7 @@ class Gateway:
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
         self._tasks.start_soon(self.clients.ledger.run, name="write the ledger")
+        self._tasks.start_soon(self.following.run, name="follow other gateways")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -472,6 +491,36 @@ class Gateway:
         """What is approved has changed: clients are shown what is served from now on."""
         await self._listings.rebuild()
 
+    # what other gateways on the same store have changed
+
+    async def _follow_servers(self) -> None:
+        """Take up the servers that were added, changed or removed by hand at another gateway."""
+        stored = {server.name: server for server in await self._stored(self.store.servers)}
+        gone = [name for name, s in self.servers.items() if s.origin is Origin.ADDED and name not in stored]
+        for name in gone:
+            self._retire(name)
+            del self.servers[name]
+            self._listings.forget(name)
+        fresh = [
+            server
+            for name, server in stored.items()
+            if server.origin is Origin.ADDED
+            and self.servers.get(name) != server
+            and (name not in self.servers or self.servers[name].origin is Origin.ADDED)
+        ]
+        for server in fresh:
+            if server.name in self.servers:
+                self._retire(server.name)
+            await self._list_from_manifest(server)
+            self._add(server)
+        if gone or fresh:
+            await self._listings.rebuild()
+
+    async def _follow_approvals(self) -> None:
+        """Serve what was approved at another gateway, and nothing that was withheld there."""
+        await self.registrar.follow()
+        await self._listings.rebuild()
+
     # what upstreams ask of their owner
 
     def server_log(self, name: str) -> ServerLog:
@@ -566,5 +615,6 @@ class Gateway:
         await self.clients.close()
         await self._lifeline.close()
         await self.calls.flush()
+        await self.following.close()
         for server_log in self._logs.values():
             server_log.flush()
