@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EMBED_BATCH: Final = 64
 """Tools that are embedded and stored together: what a kill can cost."""
+LOAD_BATCH: Final = 500
+"""Vectors that are read at a time: all at once would be in memory three times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +222,17 @@ class SearchService:
             self._trouble(str(error))
             made = None
         if made is not None and made.rows.shape[1] == self._vectors.dimension:
-            index.put_vectors(dict(zip(made.keys, made.rows, strict=True)))
+            for start in range(0, len(made.keys), LOAD_BATCH):
+                end = start + LOAD_BATCH
+                index.put_vectors(dict(zip(made.keys[start:end], made.rows[start:end], strict=True)))
         wanted = [(ref.server, ref.hash) for ref in index.lacking()]
-        if wanted:
-            found, damaged = self._vectors.get(wanted)
-            if damaged:
-                self._trouble(f"{len(damaged)} stored vectors are damaged; these tools are embedded again.")
+        wrong = 0
+        for start in range(0, len(wanted), LOAD_BATCH):
+            found, damaged = self._vectors.get(wanted[start : start + LOAD_BATCH])
             index.put_vectors(found)
+            wrong += len(damaged)
+        if wrong:
+            self._trouble(f"{wrong} stored vectors are damaged; these tools are embedded again.")
 
     def _embed(self, encoder: Encoder, progress: Callable[[int, int], None]) -> int:
         """Embed and store every tool that has no vector; then write a generation. Returns how many."""
