@@ -172,6 +172,11 @@ class Notices:
             if state is not None:
                 listener.outbox.put(_tagged(listener, _TASK, _raw(state)), own.encode())
 
+    @property
+    def watched_tasks(self) -> set[str]:
+        """The tasks that somebody listens to."""
+        return {own for listener in self._listeners.values() for own in listener.tasks}
+
     def task_changed(self, task: Task) -> None:
         """Tell those who listen to a task how it stands now."""
         for listener in self._listeners.values():

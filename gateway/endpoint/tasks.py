@@ -124,7 +124,7 @@ class TaskMethods:
         responses = jsonrpc.object_of(params.get("inputResponses"))
         if responses is None:
             raise RpcError(protocol.INVALID_PARAMS, "tasks/update needs inputResponses, an object.")
-        self._tasks.update(found, responses)
+        await self._tasks.update(found, responses)
         return jsonrpc.result(ident, _ACK)
 
     async def cancel(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
@@ -132,7 +132,7 @@ class TaskMethods:
         _, found = await self._find(caller, params, "tasks/cancel")
         if not isinstance(found, Task):
             return await self._passed_on(caller, ident, "tasks/cancel", found, params)
-        self._tasks.cancel(found)
+        await self._tasks.give_up(found)
         return jsonrpc.result(ident, _ACK)
 
     async def watchable(self, caller: Caller, task_ids: Iterable[str]) -> dict[str, str]:
