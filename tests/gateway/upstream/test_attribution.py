@@ -14,7 +14,9 @@ from gateway.upstream.attribution import Attribution
 from gateway.upstream.call import CallSite, PendingCall
 
 STEPS = ("begin", "ask", "answer", "give up", "go on", "time out", "hear of it")
-MOVES = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 7), st.integers(0, 2)), max_size=60)
+MOVES = st.lists(
+    st.tuples(st.sampled_from(STEPS), st.integers(0, 7), st.integers(0, 2)), min_size=30, max_size=60
+)
 
 
 class Site(CallSite):
