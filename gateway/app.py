@@ -36,9 +36,7 @@ from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
-from gateway.planning.planners import Planners
-from gateway.planning.runs import Runs
-from gateway.planning.tools import PlanTools
+from gateway.planning.wiring import Planning
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.protocol import Era
 from gateway.registering import Registrar
@@ -134,9 +132,21 @@ class Gateway:
         self.notices.tasks = self.dispatcher.tasks
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
-        self.planners = Planners(finder)
-        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls, self.planners.again)
-        plans = PlanTools(self.runs, self.planners) if journal is not None else None
+        self._lifeline = Lifeline()
+        self._planning = Planning(
+            self,
+            store,
+            self.servers,
+            settings,
+            tasks,
+            self.calls,
+            finder,
+            self._lifeline,
+            journal=journal,
+            log_dir=log_dir,
+        )
+        self.planners, self.runs = self._planning.planners, self._planning.runs
+        plans = self._planning.tools
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
@@ -145,7 +155,6 @@ class Gateway:
         self._trusted: dict[str, ServerSpec] = {}
         self._environ = dict(os.environ)
         self._store_turn = anyio.CapacityLimiter(1)
-        self._lifeline = Lifeline()
         self._environments = Environments(self._lifeline)
         self.usage = UsageBook()
         self._log_dir = log_dir
@@ -553,7 +562,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
-        await self.runs.close()
+        await self._planning.close()
         self.notices.close()
         self.clients.close_streams()
         await self.tasks.close()

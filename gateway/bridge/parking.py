@@ -1,7 +1,7 @@
-"""Calls of stateless clients to handshake-era servers, parked while the client is asked for input.
+"""Calls of stateless clients, parked while the client is asked for input in their midst.
 
-The server sends a request in the course of a call; the client can only be told in the call's result.
-So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
+A handshake-era server, or a plan that is run here, asks something in the course of a call; the client can
+only be told in the call's result. So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
 its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip Requests).
 """
 
@@ -11,15 +11,14 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import wanted_feature
+from gateway.bridge.features import declared_in, wanted_feature
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.sealing import Sealer
-from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
+from gateway.upstream.call import CallSite, Report, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
@@ -27,7 +26,7 @@ MAX_PARKED: Final = 1000
 SIBLINGS: Final = 0.02
 """Seconds in which further questions of the same call may come, to be asked in one round."""
 
-Call = Coroutine[Any, Any, tuple[Connection, Reply]]
+T = TypeVar("T")
 
 
 class ParkedLost(RpcError):
@@ -71,8 +70,8 @@ class ParkingSite(CallSite):
 
 
 @dataclass(slots=True, eq=False)
-class _Parked:
-    task: asyncio.Task[tuple[Connection, Reply]]
+class _Parked(Generic[T]):
+    task: asyncio.Task[T]
     site: ParkingSite
     binding: str
     timer: asyncio.TimerHandle | None = field(default=None)
@@ -84,18 +83,43 @@ class Parking:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._process = secrets.token_urlsafe(9)
-        self._parked: dict[str, _Parked] = {}
+        self._parked: dict[str, _Parked[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._parked)
+
+    async def call(
+        self,
+        caller: CallSite,
+        params: Shallow,
+        binding: str,
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
+    ) -> T | bytes:
+        """Make the call that a stateless request asks for, or go on with it where the request brings input.
+
+        Takes what is said of that out of the params. Raises RpcError.
+        """
+        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        if state is None:
+            return await self.run(caller, declared_in(params), binding, start)
+        token = (jsonrpc.object_of(params.get("_meta")) or {}).get("progressToken")
+        outcome: T | bytes = await self.resume(caller, binding, jsonrpc.text(state) or "", given or {}, token)
+        return outcome
 
     async def run(
         self,
         caller: CallSite,
         features: tuple[str, ...],
         binding: str,
-        start: Callable[[ParkingSite], Call],
-    ) -> tuple[Connection, Reply] | bytes:
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
+    ) -> T | bytes:
         """Make a call: its outcome, or an ``input_required`` result (JSON) when it was parked."""
         site = ParkingSite(caller, features)
         caller.forward_cancel(site)
@@ -109,7 +133,7 @@ class Parking:
         handle: str,
         responses: Mapping[str, Raw],
         token: Raw | None = None,
-    ) -> tuple[Connection, Reply] | bytes:
+    ) -> Any | bytes:
         """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here.
 
         :param token: the progress token of the retry.
@@ -154,7 +178,7 @@ class Parking:
         if opened is not None:
             self._expire(opened.partition(" ")[2], reason)
 
-    async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
+    async def _outcome(self, parked: _Parked[T]) -> T | bytes:
         site, task = parked.site, parked.task
         try:
             while True:
@@ -175,7 +199,7 @@ class Parking:
             task.cancel()
             raise
 
-    def _park(self, parked: _Parked) -> bytes:
+    def _park(self, parked: _Parked[Any]) -> bytes:
         if len(self._parked) >= MAX_PARKED:
             parked.site.cancel("too many calls wait for input")
             parked.task.add_done_callback(_seen)
@@ -218,6 +242,6 @@ class Parking:
         await asyncio.gather(*(one.task for one in parked), return_exceptions=True)
 
 
-def _seen(task: asyncio.Task[tuple[Connection, Reply]]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # nobody waits for it any more

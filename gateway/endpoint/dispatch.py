@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import features_of
+from gateway.bridge.features import declared_in, features_of
 from gateway.bridge.parking import Parking
 from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
@@ -402,33 +402,13 @@ class Dispatcher:
     ) -> bytes:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
         binding = binding_of(upstream.name, method, params)
-        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
-        given = jsonrpc.object_of(responses)
-        if given is None and not jsonrpc.is_null(responses):
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                "inputResponses must be an object.",
-                "Answer each request by its key.",
-            )
-        meta = jsonrpc.object_of(params.get("_meta")) or {}
-        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
-        features = features_of(jsonrpc.value(declared) if declared is not None else None)
-        if state is not None:
-            token = meta.get("progressToken")
-            outcome = await self.parking.resume(
-                caller, binding, jsonrpc.text(state) or "", given or {}, token
-            )
-        else:
-            outcome = await self.parking.run(
-                caller,
-                features,
-                binding,
-                lambda site: upstream.request(caller.era, method, params, site=site),
-            )
+        outcome = await self.parking.call(
+            caller, params, binding, lambda site: upstream.request(caller.era, method, params, site=site)
+        )
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        return passed(ident, crossed(caller, connection, reply, method, features))
+        return passed(ident, crossed(caller, connection, reply, method, declared_in(params)))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
