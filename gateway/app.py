@@ -236,7 +236,8 @@ class Gateway:
         wanted = [Server(spec, Origin.CONFIG, ordinal) for ordinal, spec in enumerate(specs)]
         taken = {server.name for server in wanted}
         wanted += [server for server in added if server.name not in taken]
-        for ordinal, starter in enumerate(() if wanted else starters):
+        others = [server for server in wanted if server.spec.transport is not Transport.OWN]
+        for ordinal, starter in enumerate(() if others else starters):
             if (last := known.get(starter.name)) is not None and last.origin is Origin.STARTER:
                 starter = replace(starter, disabled=last.spec.disabled)
             self._trusted[starter.name] = starter
@@ -492,6 +493,8 @@ class Gateway:
 
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
+        if server.spec.transport is Transport.OWN:
+            return self._planning.connector(server.spec)
         hosted = is_hosted(server.spec)
         await self._permit(server)
         if not hosted:

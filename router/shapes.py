@@ -105,8 +105,14 @@ def _is_slot(value: Any) -> bool:
 
 def shape_of(plan: Plan, tools: Mapping[str, Definition]) -> Shape:
     """The shape of a plan whose tools are these. Steps are numbered, arguments sorted."""
+    return parted(plan, tools)[0]
+
+
+def parted(plan: Plan, tools: Mapping[str, Definition]) -> tuple[Shape, dict[str, Any]]:
+    """The shape of a plan, and apart from it the values, by their slots."""
     numbers = {step.id: str(number) for number, step in enumerate(plan.steps, 1)}
     slots: list[Slot] = []
+    values: dict[str, Any] = {}
     taken: dict[str, int] = {}
 
     def cut(name: str, value: Any, schema: Mapping[str, Any], required: bool) -> Any:
@@ -121,6 +127,7 @@ def shape_of(plan: Plan, tools: Mapping[str, Definition]) -> Shape:
         taken[name] = taken.get(name, 0) + 1
         slot = name if taken[name] == 1 else f"{name}_{taken[name]}"
         slots.append(Slot(slot, required, _alone(schema)))
+        values[slot] = value
         return {SLOT: slot}
 
     steps = []
@@ -137,9 +144,8 @@ def shape_of(plan: Plan, tools: Mapping[str, Definition]) -> Shape:
     body = tuple(to_json(Plan(tuple(steps)))["plan"])
     versions = {step.tool: tools[step.tool].hash for step in plan.steps}
     key = hashlib.sha256(msgspec.json.encode([body, versions], order="deterministic")).hexdigest()
-    return Shape(
-        key, known_words(plan.request, (tools[name] for name in versions)), body, tuple(slots), versions
-    )
+    words = known_words(plan.request, (tools[name] for name in versions))
+    return Shape(key, words, body, tuple(slots), versions), values
 
 
 def _alone(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.admin.run_client import RunClient
-from gateway.cli import dag, render
+from gateway.cli import dag, picture, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, verb
 from gateway.cli.waiting import Waiting
@@ -27,8 +27,8 @@ StepArgument = Annotated[str, typer.Argument(metavar="STEP", hidden=True)]
 NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the end.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the verbs of this file."""
+def add_to(app: typer.Typer) -> typer.Typer:
+    """Add the verbs of this file. Returns the group ``runs``, for further ones."""
     verb(app, '"REQUEST" | FILE', run)
     group = typer.Typer(
         name="runs", help="Runs of plans.", rich_markup_mode=None, no_args_is_help=True, add_completion=False
@@ -40,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
     verb(group, "ID STEP", approve)
     verb(group, "ID STEP", deny)
     app.add_typer(group)
+    return group
 
 
 def _client(state_dir: Path | None) -> RunClient:
@@ -215,7 +216,7 @@ def _watch(gateway: RunClient, run_: str) -> dict[str, Any]:
     with Live(console=Console(highlight=False), auto_refresh=False, transient=False) as live:
         while True:
             found = gateway.run(run_, wait=_EVERY)
-            live.update(dag.table(found), refresh=True)
+            live.update(dag.table(found, live.console.width), refresh=True)
             if found["status"] in _OVER:
                 return found
 
@@ -293,9 +294,11 @@ def show(
     events = gateway.run_events(run_) if history else []
     if svg is not None:
         try:
-            svg.write_text(dag.svg(found), encoding="utf-8")
+            svg.write_text(picture.svg(found), encoding="utf-8")
         except OSError as error:
             raise GatewayError(f"{svg} cannot be written: {error.strerror}.", "Name another file.") from None
+        if not json_:
+            render.out(f"Its graph is in {svg}.")
     if json_:
         render.as_json({**found, "events": events} if history else found)
         return

@@ -351,7 +351,7 @@ def _signal(group: int, number: int) -> None:
 def folder_of(settings: PlannerSettings, file: Path | None) -> Path:
     """The model's folder; a relative one is meant from config.toml."""
     given = Path(os.path.expanduser(settings.model))
-    return given if given.is_absolute() or file is None else file.parent / given
+    return given if given.is_absolute() or file is None else Path(os.path.normpath(file.parent / given))
 
 
 def lacking(folder: Path) -> tuple[str, str] | None:

@@ -26,6 +26,7 @@ from gateway.threads import daemon
 from gateway.toolsets.finding import Filters, Scopes
 from gateway.toolsets.project import Projection
 from gateway.upstream.call import CallSite
+from registry.model import Server, Transport
 
 if TYPE_CHECKING:
     from registry.search.service import SearchService
@@ -40,6 +41,8 @@ log = logging.getLogger("toolyard.planning")
 
 AT_ONCE: Final = {"rules": 2, "model": 8, "sampling": 64}
 """Plans made at a time: more by rules would only wait for each other's CPU; a client's person takes time."""
+NONE_FITS: Final = "None of the tools fits the request."
+NO_TOOLS: Final = "There are no tools to plan with yet; `toolyard status` says what the servers wait for."
 PROBE_SECONDS: Final = 10.0
 """For finding out what an endpoint can do, when a person asks."""
 
@@ -65,6 +68,7 @@ class Planners:
 
     :param engine: our own, where it was chosen.
     :param examples: plans that worked for like requests.
+    :param servers: by name.
     """
 
     def __init__(
@@ -74,7 +78,9 @@ class Planners:
         choice: Choice,
         engine: Engine | None,
         examples: Examples,
+        servers: Mapping[str, Server],
     ) -> None:
+        self._servers = servers
         self._finder, self._settings, self.choice = finder, settings, choice
         self.engine, self._examples = engine, examples
         self._turns = {name: asyncio.Semaphore(count) for name, count in AT_ONCE.items()}
@@ -143,15 +149,22 @@ class Planners:
         worked = await self._examples.tools(request, projection)
         for ref in dict.fromkeys([*(candidate.tool[:2] for candidate in grounding.candidates), *worked]):
             name = projection.by_ref.get(ref)
+            if self.composed(ref[0]):
+                continue
             if name is None or (found := definition_of(projection.tools[name])) is None:
                 continue  # gone since the search began, or no tool that a plan can call
             tools[name], names[ref] = found, name
         planner = await self._planner(site)
         if not tools:
-            plan = Plan((), request, "None of the tools fits the request.")
+            plan = Plan((), request, NONE_FITS if projection.tools else NO_TOOLS)
             return Proposal(plan, tools, names, grounding, planner.name)
         plan = await self._made(planner, request, tuple(tools.values()))
         return Proposal(plan, tools, names, grounding, await self._maker(planner, plan))
+
+    def composed(self, server: str) -> bool:
+        """Whether the tools of a server are plans of our own, which no other plan calls."""
+        found = self._servers.get(server)
+        return found is not None and found.spec.transport is Transport.OWN
 
     async def again(self, situation: Situation) -> Plan | None:
         """The rest of a plan after a failure; a `router.replan.Replanner`. Raises RouterError."""

@@ -199,6 +199,12 @@ class Runs:
                     bodies[id_] = body
         return run_view(found, states, bodies)
 
+    async def body(self, run: str, step: str) -> bytes | None:
+        """The JSON of a step's ``CallToolResult``; None where it has none. Raises RouterError."""
+        executor = await self.executor()
+        state = (await executor.journal.read(lambda records: records.steps(run))).get(step)
+        return await executor.result(run, state) if state is not None else None
+
     def _drive(self, run: str, going: Coroutine[Any, Any, Outcome]) -> None:
         self._ended[run] = asyncio.Event()
         self._tasks.start_soon(self._driven, run, going, name=f"run {run}")

@@ -221,6 +221,8 @@ class PlanTools:
                     f"Step {step.id}: there is no tool {step.tool[:200]!r} here. Search with find_tools for "
                     "the tools there are."
                 )
+            if self._planners.composed(entry.server):
+                raise Refused(f"Step {step.id}: {step.tool} is a plan itself. Call it by itself.")
             steps.append(replace(step, tool=plain[entry.server, entry.original]))
         return replace(plan, steps=tuple(steps))
 

@@ -19,8 +19,9 @@ from gateway.planning.planners import Planners
 from gateway.planning.runs import Runs
 from gateway.planning.tools import PlanTools
 from gateway.upstream.lifeline import Lifeline
+from gateway.upstream.pool import Connector
 from gateway.upstream.serverlog import ServerLog, log_path
-from registry.model import Server
+from registry.model import Server, ServerSpec
 from registry.store import Store
 
 ENGINE_LOG = "toolyard-engine"
@@ -54,11 +55,17 @@ class Planning:
         if choice.folder is not None:
             self.engine = Engine(wanted, choice.folder, lifeline, tasks, self._log)
         examples = Examples(lambda: self.runs.memory)
-        self.planners = Planners(finder, wanted, choice, self.engine, examples)
+        self.planners = Planners(finder, wanted, choice, self.engine, examples, servers)
         self.runs = Runs(
             board, store, servers, tasks, journal, calls, self.planners.again, remember=wanted.memory
         )
         self.tools = PlanTools(self.runs, self.planners) if journal is not None else None
+
+    def connector(self, spec: ServerSpec) -> Connector:
+        """What connects the gateway to its own composite tools."""
+        from gateway.planning.composed import ComposedConnector
+
+        return ComposedConnector(spec, self.runs)
 
     async def close(self) -> None:
         """End the engine, and leave runs that are under way to the next gateway."""
