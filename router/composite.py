@@ -146,5 +146,9 @@ class Composites:
             return bool(connection.execute(delete(table).where(table.c.name == name)).rowcount)
 
 
+_DECODER: Final = msgspec.json.Decoder(Composite)
+"""Made here once: msgspec crashes where two threads look at a dataclass for the first time at once."""
+
+
 def _read(body: bytes, uses: int) -> Composite:
-    return replace(msgspec.json.decode(body, type=Composite), uses=uses)
+    return replace(_DECODER.decode(body), uses=uses)

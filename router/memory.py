@@ -22,6 +22,8 @@ from router.shapes import Shape
 MAX_SHAPES: Final = 5_000
 KEPT: Final = 60.0
 """Seconds after which shapes are read anew, as another process may have remembered some."""
+_DECODER: Final = msgspec.json.Decoder(Shape)
+"""Made here once: msgspec crashes where two threads look at a dataclass for the first time at once."""
 
 
 class PlanMemory:
@@ -72,7 +74,7 @@ class PlanMemory:
         )
         with self._database.reading() as connection:
             rows = connection.execute(statement).all()
-        return [replace(msgspec.json.decode(body, type=Shape), uses=uses) for body, uses in rows]
+        return [replace(_DECODER.decode(body), uses=uses) for body, uses in rows]
 
     def alike(self, request: str, least: float = 0.0) -> list[Shape]:
         """The shapes whose requests have words in common with this one, those most like it first.

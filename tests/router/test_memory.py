@@ -15,6 +15,7 @@ from router.errors import BadRequest
 from router.journal.database import Database
 from router.memory import PlanMemory
 from router.plan import Definition, Plan
+from router.planner.prompt import messages
 from router.shapes import shape_of
 
 FIND = Definition(
@@ -170,3 +171,15 @@ def test_composite_tools_are_neither_examples_nor_forgotten_with_them(
     assert memory.shapes() == []
     assert memory.forget() == 0
     assert len(composites.all()) == 1
+
+
+def test_a_model_is_shown_examples_behind_what_stays_the_same() -> None:
+    tools = list(TOOLS.values())
+    plain = messages(tools, "Mail Bob", None)
+    shown = messages(tools, "Mail Bob", None, [shape_of(wish("Ann", "hello"), TOOLS)])
+    assert shown[0] == plain[0]
+    asked = shown[1]["content"]
+    assert asked.endswith(plain[1]["content"])
+    assert '{"name":"<name>"}' in asked
+    assert '{"$ref":"1","path":"email"}' in asked
+    assert "Ann" not in asked

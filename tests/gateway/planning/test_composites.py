@@ -13,11 +13,13 @@ from gateway_parts import Running, running_gateway
 from toolset_parts import WORDS, Shelves, Visitor, approve, said, tool
 
 from gateway.admin.composites import CompositeRoutes
+from gateway.errors import NotFound
 from gateway.planning import composed
 from registry.toolsets import read
 from router.errors import BadRequest
 
 pytestmark = pytest.mark.anyio
+LONG = 60.0
 WORD = {
     "type": "object",
     "properties": {"word": {"type": "string", "description": "Any."}},
@@ -58,7 +60,9 @@ class Desk:
         self.routes = CompositeRoutes(running.gateway)
 
     async def visitor(self, toolset: str = "all", says: str | None = None) -> Visitor:
-        return await Visitor(self.running, toolset, says).enter()
+        visitor = await Visitor(self.running, toolset, says).enter()
+        visitor.wait = LONG
+        return visitor
 
     async def ran(self) -> list[str]:
         names: list[str] = json.loads(said(await (await self.visitor("desk")).through("desk__calls")))
@@ -90,7 +94,7 @@ async def desk(root: Path, tools: list[dict[str, Any]] = DESK) -> AsyncIterator[
     shelves.add("desk", tools)
     toolsets = {name: read(name, fields) for name, fields in TOOLSETS.items()}
     async with running_gateway(
-        shelves.specs, root=root, search=WORDS, toolsets=toolsets, journal=True
+        shelves.specs, root=root, search=WORDS, first_list_grace=LONG, toolsets=toolsets, journal=True
     ) as running:
         await running.gateway.settled()
         await approve(running, "desk", tools, "look_up", "spell_out", "calls")
@@ -260,7 +264,8 @@ async def test_taken_back_it_is_gone_and_the_last_one_takes_the_server_along(tmp
         assert await here.demote("study") == 200
         assert "plans__study" not in await client.names()
         assert "plans__again" in await client.names()
-        assert await here.demote("study") == 404
+        with pytest.raises(NotFound, match="no composite tool"):
+            await here.demote("study")
         assert await here.demote("again") == 200
         assert not any(name.startswith("plans__") for name in await client.names())
         assert composed.SERVER not in here.running.gateway.servers

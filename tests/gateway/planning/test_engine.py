@@ -38,6 +38,7 @@ async def yard(root: Path, **planner: Any) -> AsyncIterator[Running]:
         shelves.specs,
         root=root,
         search=WORDS,
+        first_list_grace=LONG,
         toolsets={"all": read("all", {"expose": "search"})},
         planner=PlannerSettings(threads=1, kv_tokens=4096, seconds=LONG, **planner),
         journal=True,
@@ -55,6 +56,7 @@ def engine_of(running: Running) -> Engine:
 
 async def planned(running: Running) -> dict[str, Any]:
     visitor = await Visitor(running, "all").enter()
+    visitor.wait = LONG
     answer = await visitor.tool("plan", RAIN)
     found: dict[str, Any] = answer["result"]["structuredContent"]
     return found

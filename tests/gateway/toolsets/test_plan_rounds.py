@@ -18,6 +18,8 @@ from gateway.config.planner import PlannerSettings
 from registry.toolsets import read
 
 pytestmark = pytest.mark.anyio
+LONG = 90.0
+"""Seconds for the first plan on a busy machine: it loads the planner."""
 DAYS = {"type": "integer", "minimum": 1, "description": "How many days to look ahead."}
 SKY = [
     tool(
@@ -48,6 +50,7 @@ class Modern(Visitor):
     def __init__(self, running: Running, able: dict[str, Any]) -> None:
         super().__init__(running, "all")
         self.able = able
+        self.wait = LONG
 
     async def step(self, name: str, arguments: Any, **params: Any) -> dict[str, Any]:
         extra = {"io.modelcontextprotocol/clientCapabilities": self.able}
@@ -73,6 +76,7 @@ async def yard(root: Path, **planner: Any) -> AsyncIterator[Running]:
         shelves.specs,
         root=root,
         search=WORDS,
+        first_list_grace=LONG,
         toolsets={"all": read("all", {"expose": "search"})},
         planner=PlannerSettings(**planner),
         journal=True,
@@ -213,6 +217,8 @@ async def test_a_client_that_lends_no_model_has_rules_plan_and_is_told(tmp_path:
     async with yard(tmp_path, use="sampling") as running:
         for visitor in (await Visitor(running, "all").enter(), None):
             client = Modern(running, ELICITS)
+            if visitor is not None:
+                visitor.wait = LONG
             answer = await (visitor.tool("plan", AHEAD) if visitor else client.step("plan", AHEAD))
             plan = found(answer)
             assert plan["planner"] == "rules"
