@@ -98,6 +98,9 @@ def run(
 
 def _planned(gateway: RunClient, what: str, *, as_json: bool) -> tuple[Any, list[str]]:
     """The plan to run, and the tools it was chosen from: of a file, or made for a request."""
+    if not what.strip():
+        render.problem("Say what is to be done.", 'As in: toolyard run "the weather in Rome and in Oslo"')
+        raise typer.Exit(Exit.USAGE)
     named = what.endswith(".json") and not any(map(str.isspace, what))
     if what == "-" or named or os.path.isfile(what):  # which says no where a request is too long for a name
         return _plan(what), []
@@ -106,6 +109,8 @@ def _planned(gateway: RunClient, what: str, *, as_json: bool) -> tuple[Any, list
     if not found["plan"]:
         render.as_json(found) if as_json else render.out(found.get("note", "No tool fits."))
         raise typer.Exit(Exit.FAILED)
+    if found.get("note"):
+        render.note(found["note"])
     if found.get("questions"):
         found = _answered(found, as_json=as_json)
     return {key: found[key] for key in ("request", "plan", "note") if key in found}, found["candidates"]
@@ -145,7 +150,8 @@ def _plan(file: str) -> Any:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        render.problem(f"{file} cannot be read: {error}.", "Give a file with a plan in JSON.")
+        why = getattr(error, "strerror", None) or error
+        render.problem(f"{file} cannot be read: {why}.", "Give a file with a plan in JSON.")
         raise typer.Exit(Exit.USAGE) from None
     try:
         return json.loads(text)
@@ -241,6 +247,8 @@ def _told(found: dict[str, Any], *, drawn: bool = False) -> None:
     for step in found["steps"]:
         if "value" in step and step["id"] not in used:
             value = step["value"]
+            if isinstance(value, dict) and value.keys() == {"result"}:
+                value = value["result"]  # as functions of converted services answer
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
             render.out(f"{step['id']} {step['tool']}:\n{text}")
 

@@ -20,7 +20,7 @@ import anyio.to_thread
 from gateway.config.planner import PlannerSettings
 from gateway.finder import Finder
 from gateway.planning.choice import Choice, shown, token_of
-from gateway.planning.engine import Engine
+from gateway.planning.engine import Engine, EngineState
 from gateway.planning.examples import Examples
 from gateway.threads import daemon
 from gateway.toolsets.finding import Filters, Scopes
@@ -94,6 +94,8 @@ class Planners:
         """Which planner is in use and why, as ``doctor`` shows it; ``rules`` is what loads with the first plan."""
         loaded = self._rules is not None
         endpoint = self._model[0] if self._model is not None else self._remote
+        if self.engine is not None and self.engine.state is not EngineState.READY:
+            endpoint = None  # of an engine that has ended
         known = endpoint.known if endpoint is not None else None
         return {
             **shown(self.choice),
