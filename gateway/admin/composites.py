@@ -74,8 +74,8 @@ class CompositeRoutes:
             )
         made = await composed.promote(gateway.runs, body.run, body.name, body.description, body.fixed)
         if known is None:
-            await gateway.add(composed.SPEC)
-        await gateway.resync(composed.SERVER)
+            await gateway.roster.add(composed.SPEC)
+        await gateway.roster.resync(composed.SERVER)
         digest = definition_hash(jsonrpc.encode(made.definition()))
         await gateway.registrar.approve(composed.SERVER, {made.name: digest}, "toolyard runs promote")
         return json_answer(self._row(made, None))
@@ -92,9 +92,9 @@ class CompositeRoutes:
             raise NotFound(f"There is no composite tool '{name[:64]}'.", "See: toolyard runs promoted.")
         if composed.SERVER in self._gateway.servers:
             if await anyio.to_thread.run_sync(composites.all):
-                await self._gateway.resync(composed.SERVER)
+                await self._gateway.roster.resync(composed.SERVER)
             else:
-                await self._gateway.remove(composed.SERVER, pins=True)
+                await self._gateway.roster.remove(composed.SERVER, pins=True)
         return json_answer({"removed": name})
 
     def _row(self, tool: Any, broken: str | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Calls of stateless clients, parked while the client is asked for input in their midst.
 
 A handshake-era server, or a plan that is run here, asks something in the course of a call; the client can
-only be told in the call's result. So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
-its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip Requests).
+only be told in the call's result. So the call stays alive here, the client gets an ``input_required`` result
+with a sealed handle, and its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip
+Requests).
 """
 
 from __future__ import annotations
@@ -47,16 +48,24 @@ class ParkingSite(CallSite):
         self.caller = caller
         self.principal = caller.principal
         self.features = features
+        self.lacking: set[str] = set()
+        """Features that the server would have needed and the client does not have."""
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()
         self._next = 0
+
+    @property
+    def askable(self) -> bool:
+        return bool(self.features)
 
     def notify(self, message: Shallow) -> None:
         self.caller.notify(message)
 
     def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
-        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
+        wanted = wanted_feature(method, jsonrpc.object_of(message.get("params")) or {})
+        if wanted not in self.features:
+            self.lacking.add(wanted)
             return None
         self._next += 1
         key = f"{method.partition('/')[0]}-{self._next}"

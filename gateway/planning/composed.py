@@ -6,7 +6,7 @@ ask for consent where they would anyway, and are made the way of any other call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from gateway.planning.asking import followed
 from gateway.planning.runs import Runs
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply
+from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.peer import Peer, client_info
 from gateway.upstream.pool import Connector
 from registry.model import ServerSpec, Transport
@@ -65,11 +65,10 @@ class ComposedConnection(Connection):
     def __init__(self, server: str, runs: Runs) -> None:
         super().__init__(server, lambda message: None, lambda reason: None)
         self._runs = runs
-        self._calls = 0
 
     @property
-    def busy(self) -> bool:
-        return self._calls > 0
+    def calls(self) -> Collection[PendingCall]:
+        return ()  # each is a run of its own, and answers to its own caller
 
     async def open(self, timeout: float) -> Peer:
         try:
@@ -136,12 +135,8 @@ class ComposedConnection(Connection):
         if not isinstance(values, dict):
             return _failed("arguments must be a JSON object.")
         options = Options(consent=Consent.READS, candidates=tool.tools, replans=0)
-        self._calls += 1
-        try:
-            wait = max(timeout - _MARGIN, timeout / 2)
-            run = await followed(self._runs, tool.plan(values), options, site, wait)
-        finally:
-            self._calls -= 1
+        wait = max(timeout - _MARGIN, timeout / 2)
+        run = await followed(self._runs, tool.plan(values), options, site, wait)
         await anyio.to_thread.run_sync(composites.used, tool.name)
         return await self._outcome(tool, run)
 

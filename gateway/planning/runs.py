@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from gateway.calls import CallLog
 from gateway.catalog import Catalog
-from gateway.endpoint.dispatch import Switchboard
+from gateway.endpoint.board import Switchboard
 from gateway.errors import GatewayError, StateError
 from registry.errors import RegistryError
 from registry.store import Store

@@ -10,7 +10,7 @@ import anyio.abc
 
 from gateway.calls import CallLog
 from gateway.config.settings import Settings
-from gateway.endpoint.dispatch import Switchboard
+from gateway.endpoint.board import Switchboard
 from gateway.finder import Finder
 from gateway.planning.choice import choose
 from gateway.planning.engine import Engine

@@ -13,8 +13,9 @@ from gateway.bridge.rounds import input_required
 from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
+from gateway.endpoint.board import Interests, Switchboard
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.dispatch import MISMATCH, Dispatcher, Interests, Switchboard
+from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
@@ -210,7 +211,9 @@ class ViewDispatcher(Dispatcher):
         inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
         headers = param_headers(usable_mirrors(entry.data), inner)
         answer = await self._made(caller, ident, entry, inner, headers)
-        if answer.find(MISMATCH, 0, 256) > 0:  # it was not executed, and what was allowed is no more
+        if (
+            jsonrpc.failure(answer, ident) == protocol.HEADER_MISMATCH
+        ):  # it was not executed, and what was allowed is no more
             await self._view.list_anew(entry.server)
             return self._failed(
                 caller, ident, f"{name} has changed. Search again, then call it as it is now."
@@ -260,7 +263,7 @@ class ViewDispatcher(Dispatcher):
         """Pass a call on as a direct one is; that of a client which takes tasks may become one."""
         if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        return await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
+        return await self.forward.tool(caller, ident, entry.server, entry.original, params, headers)
 
     async def _ask(self, caller: Caller, call: Call) -> Answer:
         """A person's answer, through the client or from the control socket. Raises ConsentRequired."""

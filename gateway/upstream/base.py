@@ -15,6 +15,7 @@ from gateway.bridge.rewrites import Leg
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
+from gateway.upstream.attribution import Attribution
 from gateway.upstream.call import CallSite, PendingCall, Reply, Withdraw
 from gateway.upstream.listening import Listen, Listening
 from gateway.upstream.peer import Peer, stateless_meta
@@ -52,13 +53,40 @@ class Connection(ABC):
         self._on_lost = on_lost
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
+        self._attribution = Attribution()
         self._elicited: OrderedDict[bytes, CallSite] = OrderedDict()
         self._listening: Listening | None = None
 
     @property
     @abstractmethod
+    def calls(self) -> Collection[PendingCall]:
+        """The requests in flight."""
+
+    @property
     def busy(self) -> bool:
         """Whether requests are in flight."""
+        return bool(self.calls)
+
+    @property
+    def asking(self) -> bool:
+        """Whether the server asks clients in a way that does not say which."""
+        return self._attribution.asks
+
+    def engaged(self, client: object, name: Raw | None) -> bool:
+        """Whether it could not be told what the server asks of this client, if it made a call now.
+
+        :param name: of the tool or prompt.
+        """
+        known = self._attribution
+        if known.disputed(client):
+            return True
+        others = [call for call in self.calls if call.site is not None and call.site.client is not client]
+        asks = known.asks_in(name)
+        return any(call.asking or known.contended or (asks and known.asks_in(call.name)) for call in others)
+
+    def joins(self, first: Connection) -> None:
+        """It is one more connection to the server that the first one is to."""
+        self._attribution.askers = first._attribution.askers
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -156,14 +184,13 @@ class Connection(ABC):
             if len(self._elicited) > MAX_ELICITED:
                 self._elicited.popitem(last=False)
 
-    def serve(self, message: Shallow, calls: Collection[PendingCall], send: Callable[[bytes], None]) -> None:
+    def serve(self, message: Shallow, send: Callable[[bytes], None], call: PendingCall | None = None) -> None:
         """Serve a request the server sends us.
 
-        It is put to the client on whose behalf the server works: the one whose call it came with, or
-        the only one with calls in flight. Where that cannot be told, it is refused.
+        It is put to the client on whose behalf the server works. Where that cannot be told, it is refused.
 
-        :param calls: the calls it may belong to.
         :param send: sends the response to the server; called at once or later, once.
+        :param call: the call in whose response it came, where the transport shows that.
         """
         ident, method = message["id"], jsonrpc.text(message.get("method")) or ""
         if self.peer is not None and self.peer.era is Era.STATELESS:
@@ -172,30 +199,44 @@ class Connection(ABC):
             return
         if method == "ping":
             send(jsonrpc.result(ident, b"{}"))
-            return
-        why = f"{method} cannot be put to a client: this client declared no such capability."
-        if method in features.METHODS:
-            clients = {call.site.client: call for call in calls if call.site is not None}
-            asked = self.home if not clients else None
-            if len(clients) == 1 or asked is not None:
-                try:
-                    if self._put(message, asked or next(iter(clients.values())), send):
-                        return
-                except RpcError as error:
-                    send(jsonrpc.error(ident, error.to_error()))
-                    return
-                why = f"The client that calls cannot be asked for {method}: it declared no such capability."
-            elif clients:
-                why = f"{method} cannot be put to a client: calls of {len(clients)} clients are in flight."
-        send(jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why}))
+        elif method not in features.METHODS:
+            send(_refusal(ident, f"Method not found: {method[:200]}"))
+        elif len(self._asked) + len(self._attribution) >= MAX_ASKED:
+            why = f"{MAX_ASKED} requests to clients are open."
+            send(jsonrpc.error(ident, {"code": protocol.INTERNAL_ERROR, "message": why}))
+        elif call is not None or self.home is not None:
+            calls = [one for one in self.calls if one.site is not None]
+            self._put(message, call or (calls[-1] if calls else self.home), send)
+        else:
+            self._attribution.attribute(
+                bytes(ident), self.calls, lambda found: self._put(message, found, send)
+            )
 
-    def _put(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
-        """Put a server's request to a client. Raises RpcError where its revision has no such thing."""
+    def _put(
+        self, message: Shallow, asked: PendingCall | CallSite | None, send: Callable[[bytes], None]
+    ) -> None:
+        """Put a server's request to a client, or refuse it: for want of one, or of a capability."""
+        ident, method = message["id"], jsonrpc.text(message["method"]) or ""
+        if asked is None:
+            clients = len({id(call.site.client) for call in self.calls if call.site is not None})
+            why = f"{method} cannot be put to a client: calls of {clients or 'no'} clients are in flight."
+            send(_refusal(ident, why))
+            return
+        try:
+            if not self._asks(message, asked, send):
+                why = f"The client that calls cannot be asked for {method}: it declared no such capability."
+                send(_refusal(ident, why))
+        except RpcError as error:
+            send(jsonrpc.error(ident, error.to_error()))
+
+    def _asks(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
+        """Put a server's request to a client. Returns whether it can be asked for such a thing.
+
+        Raises RpcError where its revision has no such thing.
+        """
         ident, site = message["id"], asked if isinstance(asked, CallSite) else asked.site
         assert self.peer is not None
         assert site is not None
-        if len(self._asked) >= MAX_ASKED:
-            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_ASKED} requests to clients are open.")
         server, client = self.peer.protocol_version, site.revision
         leg = Leg(self.server, jsonrpc.text(message["method"]) or "")
         params = jsonrpc.object_of(message.get("params")) or {}
@@ -216,6 +257,8 @@ class Connection(ABC):
         if withdraw is None:
             return False
         self._asked[key] = withdraw
+        if isinstance(asked, PendingCall):
+            self._attribution.learn(asked)
         self.elicited(params, site)
         return True
 
@@ -226,9 +269,11 @@ class Connection(ABC):
             self._listening.ended(jsonrpc.number_of(params.get("requestId")))
             return
         if "requestId" in params:
-            withdraw = self._asked.pop(bytes(params["requestId"]), None)
+            key = bytes(params["requestId"])
+            withdraw = self._asked.pop(key, None)
             if withdraw is not None:
                 withdraw()
+            self._attribution.withdraw(key)
 
     def new_id(self) -> int:
         """An id no request of this connection had before."""
@@ -258,3 +303,7 @@ class Connection(ABC):
                 fields["progressToken"] = jsonrpc.raw(ident)
                 params = {**params, "_meta": jsonrpc.raw(fields)}
         return jsonrpc.encode(params), token
+
+
+def _refusal(ident: Raw, why: str) -> bytes:
+    return jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why})

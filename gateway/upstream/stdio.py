@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, cast
 
 import anyio
@@ -88,8 +88,8 @@ class StdioConnection(Connection):
         return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
 
     @property
-    def busy(self) -> bool:
-        return bool(self._pending)
+    def calls(self) -> Collection[PendingCall]:
+        return self._pending.values()
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -187,12 +187,16 @@ class StdioConnection(Connection):
         if not self._writable.is_set():
             await self._drain(timeout)
         data, token = self.prepare(params, ident)
-        call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
+        what = f"{method} on server '{self.server}'"
+        call = PendingCall(ident, timeout, site, token, what, params.get("name"))
         self._pending[ident] = call
         try:
             self._write(jsonrpc.request(ident, method, data))
-            return await call.wait()
+            reply = await call.wait()
+            self._attribution.answered(call)
+            return reply
         except (asyncio.CancelledError, UpstreamError) as error:
+            self._attribution.given_up(call)
             if self._stdin is not None and not self._closing and method != "initialize":
                 reason = "timeout" if isinstance(error, UpstreamError) else "cancelled by the caller"
                 params = {"requestId": jsonrpc.raw(ident), "reason": jsonrpc.raw(reason)}
@@ -277,10 +281,12 @@ class StdioConnection(Connection):
             call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
+            elif number is not None:
+                self._attribution.answered_late(number)
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self.serve(message, self._callers(), self._write_quietly)
+            self.serve(message, self._write_quietly)
             return
         if method == "notifications/cancelled":
             self.withdraw(message)
@@ -317,6 +323,7 @@ class StdioConnection(Connection):
         if self._end_reason:
             return
         self._writable.set()
+        self._attribution.close()
         self._end_reason = f"Server '{self.server}' {how}{self._said()}."
         for call in list(self._pending.values()):
             call.fail(UpstreamUnavailable(self._end_reason, "It is started again on the next call."))

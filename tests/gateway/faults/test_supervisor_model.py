@@ -27,7 +27,8 @@ from gateway.upstream.http import NeedsLoginError
 from gateway.upstream.pool import PoolKey
 from gateway.upstream.recovery import GIVE_UP, STABLE
 from gateway.upstream.serverlog import ServerLog
-from gateway.upstream.supervisor import State, Upstream
+from gateway.upstream.state import State
+from gateway.upstream.supervisor import Upstream
 from registry.model import Origin, Server, ServerSpec, Transport
 
 LIMIT = 3
