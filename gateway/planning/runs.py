@@ -167,6 +167,7 @@ class Runs:
     async def decide(self, run: str, step: str, verdict: Verdict, by: str) -> None:
         """Give a person's word on a step, and go on with the run. Raises RouterError."""
         executor = await self.executor()
+        await executor.journal.read(lambda records: records.run(run))  # says so where there is none
         if not await executor.decide(run, step, verdict, by):
             await self.resume(run)
 
