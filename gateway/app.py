@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
 from gateway.errors import GatewayError
 from gateway.finder import Finder
+from gateway.following import Follower
 from gateway.hosted.calls import UsageBook
 from gateway.hosted.entry import is_hosted
 from gateway.interests import Interests
@@ -42,6 +44,7 @@ from gateway.upstream.pool import Connector
 from gateway.upstream.private import Home
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.supervisor import Upstream
+from registry.counters import Counter
 from registry.model import ItemKind, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
 from registry.tasks import TaskRecords
@@ -75,6 +78,7 @@ class Gateway:
     :param journal: where runs of plans are journalled: a file or a database's URL; None runs no plans.
     :param search_dir: for what search derives; None has it search by words alone.
     :param toolset_cache: as ``cache_writer``, for the clients of one toolset; given its name too.
+    :param identity: tells this gateway from others on the same store; the same after a restart.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Gateway:
         journal: Path | str | None = None,
         search_dir: Path | None = None,
         toolset_cache: Callable[[str, bytes], None] | None = None,
+        identity: str | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -130,7 +135,9 @@ class Gateway:
             settings.timeout,
             trust_config=trust_config,
         )
-        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed)
+        self.following = Follower(store, identity or secrets.token_hex(16), self._stored)
+        owner = self.following.owner
+        self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed, owner=owner)
         self.calls = CallLog(store, self._stored, self.cost_of, audit=settings.audit)
         self.dispatcher = Dispatcher(
             self, self.sessions, self._interests, self.calls, self.clients.ring, self.tasks
@@ -155,6 +162,16 @@ class Gateway:
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
+        self.tasks.watched = lambda: self.notices.watched_tasks | self.toolsets.watched_tasks
+        self.tasks.opener = self.toolsets.view
+        following = self.following
+        following.on(Counter.KEYS, self.clients.follow)
+        following.on(Counter.SERVERS, self.roster.follow)
+        following.on(Counter.APPROVALS, self._follow_approvals)
+        following.on(Counter.TOOLSETS, self.toolsets.follow)
+        following.on(Counter.TOOLS, finder.follow)
+        following.on(Counter.ADAPTERS, finder.follow)
+        following.on(Counter.TASKS, self.tasks.follow)
         self._tasks = tasks
         self._store_turn = anyio.CapacityLimiter(1)
         self._watched = 0
@@ -224,6 +241,7 @@ class Gateway:
 
         :param starters: served, approved, when there is no other server at all.
         """
+        await self.following.start()
         await self.roster.start(specs, starters)
         await self.toolsets.load()
         await self.tasks.start()
@@ -233,6 +251,7 @@ class Gateway:
         if self.settings.resync:
             self._tasks.start_soon(self._listings.keep_in_step, self.settings.resync, name="keep in step")
         self._tasks.start_soon(self.clients.ledger.run, name="write the ledger")
+        self._tasks.start_soon(self.following.run, name="follow other gateways")
 
     async def _keep_watch(self) -> None:
         """Ping servers now and then, and stop those that nobody has used for long."""
@@ -266,6 +285,13 @@ class Gateway:
 
     async def reshow(self) -> None:
         """What is approved has changed: clients are shown what is served from now on."""
+        await self._listings.rebuild()
+
+    # what other gateways on the same store have changed
+
+    async def _follow_approvals(self) -> None:
+        """Serve what was approved at another gateway, and nothing that was withheld there."""
+        await self.registrar.follow()
         await self._listings.rebuild()
 
     # what upstreams ask of their owner
@@ -327,3 +353,4 @@ class Gateway:
         await self.clients.close()
         await self.starting.close()
         await self.calls.flush()
+        await self.following.close()

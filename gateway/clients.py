@@ -115,6 +115,12 @@ class Clients:
 
     # keys
 
+    async def follow(self) -> None:
+        """Another gateway has changed the ring: seal and open as it says. Raises StoreError."""
+        self.ring.replace(await self._stored(self._ring_records.ring))
+        for sessions in self._endpoints.values():
+            sessions.end_unsealed()
+
     async def keys(self, rotate: bool = False, retire: bytes | None = None) -> list[SealKey]:
         """The key ring, newest first, after a change where one is asked for. Raises NotFound, StoreError.
 

@@ -142,6 +142,15 @@ class Finder:
             self._reports.append(report)
             self._follow()
 
+    async def follow(self) -> None:
+        """Another process has changed the tools or the adapter in the store: search what is there now."""
+        service = self._service
+        if service is None or self._closed:
+            return  # loading reads it all
+        async with self._turn:  # after what we are told of our own changes
+            if await _threaded(service.follow):
+                self._prepare(service)
+
     def _follow(self) -> None:
         if not self._closed:
             self._tasks.start_soon(self._catch_up, name="search follows")

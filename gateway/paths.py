@@ -66,6 +66,11 @@ class StateDir:
         return self.root / "token"
 
     @property
+    def identity(self) -> Path:
+        """The id by which gateways on one store tell this one from the others."""
+        return self.root / "identity"
+
+    @property
     def running(self) -> Path:
         """What the gateway that holds the lock says of itself: pid, url, version, started."""
         return self.root / "gateway.json"

@@ -76,6 +76,12 @@ class Registrar:
         for catalog in catalogs:
             await self.sync(catalog)
 
+    async def follow(self) -> None:
+        """Another process has approved or withheld tools: what the store says now holds. Raises StoreError."""
+        async with self._turn:
+            pins, holds = await self._stored(self.approvals.both)
+            self.book.replace(pins, holds)
+
     async def sync(self, catalog: ServerCatalog) -> SyncReport:
         """Make the registry's tools of a server those it lists now, and decide about what is new.
 

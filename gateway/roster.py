@@ -261,6 +261,29 @@ class Roster:
         self._tasks.start_soon(self._warm, upstream, name=f"warm {name}")
         return approval.detail if approval is not None else "a remote server needs no approval"
 
+    async def follow(self) -> None:
+        """Take up the servers that were added, changed or removed by hand at another gateway."""
+        stored = {server.name: server for server in await self._stored(self._store.servers)}
+        gone = [name for name, s in self._servers.items() if s.origin is Origin.ADDED and name not in stored]
+        for name in gone:
+            self._retire(name)
+            del self._servers[name]
+            self._listings.forget(name)
+        fresh = [
+            server
+            for name, server in stored.items()
+            if server.origin is Origin.ADDED
+            and self._servers.get(name) != server
+            and (name not in self._servers or self._servers[name].origin is Origin.ADDED)
+        ]
+        for server in fresh:
+            if server.name in self._servers:
+                self._retire(server.name)
+            await self._list_from_manifest(server)
+            self._add(server)
+        if gone or fresh:
+            await self._listings.rebuild()
+
     async def resync(self, name: str) -> SyncReport | None:
         """Connect to a server where it is not, and bring the registry in step with what it lists now.
 

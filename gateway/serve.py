@@ -31,6 +31,7 @@ from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.relay import MAX_LINE, StreamClient
 from gateway.endpoint.subregistry import Subregistry
 from gateway.errors import ConfigError, GatewayError, StateError
+from gateway.following import identity
 from gateway.front import Front, Relays
 from gateway.paths import StateDir
 from gateway.planning.runs import default_where
@@ -252,6 +253,7 @@ async def _run(
             journal=default_where(state.root),
             search_dir=state.search,
             toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
+            identity=identity(state.identity),
         )
         gateway.roster.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, settings.max_body)

@@ -11,6 +11,7 @@ from sqlalchemy import Delete, and_, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import schema
+from registry.counters import Counter, advance
 from registry.store import Store, upsert
 from registry.tools import Pin, ToolRef
 
@@ -47,15 +48,21 @@ class ApprovalRecords:
 
     def pins(self) -> list[Pin]:
         """Every approved version."""
-        with self._store.reading() as connection:
-            rows = connection.execute(select(schema.tool_pins)).all()
-        return [Pin(ToolRef(*row[:3]), row.approved_at, row.approved_by) for row in rows]
+        return self.both()[0]
 
     def holds(self) -> list[Hold]:
         """Every tool that is held back."""
+        return self.both()[1]
+
+    def both(self) -> tuple[list[Pin], list[Hold]]:
+        """Every approved version, and every tool that is held back, as of one moment."""
         with self._store.reading() as connection:
-            rows = connection.execute(select(schema.tool_holds)).all()
-        return [Hold(ToolRef(*row[:3]), row.reason, json.loads(row.detail), row.since) for row in rows]
+            pinned = connection.execute(select(schema.tool_pins)).all()
+            held = connection.execute(select(schema.tool_holds)).all()
+        return (
+            [Pin(ToolRef(*row[:3]), row.approved_at, row.approved_by) for row in pinned],
+            [Hold(ToolRef(*row[:3]), row.reason, json.loads(row.detail), row.since) for row in held],
+        )
 
     def judge(self, pins: Iterable[Pin], holds: Iterable[Hold]) -> None:
         """Record what was decided about a server's tools on sight: all of it, or none."""
@@ -76,6 +83,7 @@ class ApprovalRecords:
                 connection.execute(upsert(insert(schema.tool_pins), "server", "name"), pinned)
             if held:
                 connection.execute(upsert(insert(schema.tool_holds), "server", "name"), held)
+            advance(connection, Counter.APPROVALS)
 
     def approve(self, pins: Iterable[Pin]) -> None:
         """Record approvals and end the holds on these tools: all of it, or none."""
@@ -108,12 +116,14 @@ class ApprovalRecords:
                 release.where(this),
                 [{"of_server": row["server"], "of_name": row["name"]} for row in pinned],
             )
+            advance(connection, Counter.APPROVALS)
 
     def forget(self, server: str) -> None:
         """Forget every pin and hold of a server: a person removed it."""
         with self._store.writing() as connection:
             for table in (schema.tool_pins, schema.tool_holds):
                 connection.execute(delete(table).where(table.c.server == server))
+            advance(connection, Counter.APPROVALS)
 
 
 def _pin_row(pin: Pin) -> dict[str, object]:

@@ -16,6 +16,8 @@ class Database(Protocol):
     """Where it is: the path of a file, or a URL that `database` takes."""
     shown: str
     """The same for messages: without a password."""
+    shared: bool
+    """Whether several gateways may write it, each unheard by the others."""
 
     def prepare(self, *, readonly: bool) -> None:
         """Make sure that there is a place to keep records in. Raises StoreError."""

@@ -39,6 +39,8 @@ class Postgres:
     they are few and short, since statistics are committed in groups.
     """
 
+    shared = True
+
     def __init__(self, url: str) -> None:
         try:
             parsed = make_url(url)

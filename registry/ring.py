@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, select
 
 from registry import schema
+from registry.counters import Counter, advance
 from registry.store import Store
 
 KEY_ID_BYTES: Final = 4
@@ -53,12 +54,14 @@ class RingRecords:
         with self._store.writing() as connection:
             if not _read(connection):
                 _add(connection)
+            advance(connection, Counter.KEYS)
             return self._pruned(connection)
 
     def rotate(self) -> list[SealKey]:
         """Add a key, which seals from now on. Returns the ring."""
         with self._store.writing() as connection:
             _add(connection)
+            advance(connection, Counter.KEYS)
             return self._pruned(connection)
 
     def retire(self, ident: bytes) -> bool:
@@ -71,6 +74,7 @@ class RingRecords:
             known = connection.execute(delete(table).where(table.c.ident == ident)).rowcount > 0
             if not _read(connection):
                 _add(connection)
+            advance(connection, Counter.KEYS)
         return known
 
     def _outlived(self, ring: list[SealKey]) -> list[SealKey]:

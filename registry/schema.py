@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Text as _Text
 
-REVISIONS: Final = ("0001", "0002", "0003", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0005", "0006", "0007", "0008")
 """Every migration, oldest first. Kept here so that opening a current database need not import
 alembic, which costs 0.3 s of CPU; a test holds it equal to alembic's own chain."""
 
@@ -251,6 +251,26 @@ tasks = Table(
     Column("updated_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
     Column("body", LargeBinary, nullable=False),  # JSON; what it means depends on the status
+    Column("owner", String(64), nullable=False, server_default=""),  # the gateway that has its call
+    Column("revision", BigInteger, nullable=False, server_default="0"),  # the counter when it was written
+)
+
+# What came for a task at a gateway that does not have its call: its owner takes it from here.
+task_messages = Table(
+    "task_messages",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task", String(64), ForeignKey("tasks.ident", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# The gateways on this store, and when each was last heard of, by the database's clock.
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("ident", String(64), primary_key=True),
+    Column("seen_at", Double, nullable=False),
 )
 
 # The key ring: the newest seals, the others open what they sealed.

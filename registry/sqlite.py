@@ -21,6 +21,8 @@ BUSY_TIMEOUT: Final = 5.0
 class SQLite:
     """A database in one file, readable by its owner alone."""
 
+    shared = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.place = self.shown = os.fspath(path)

@@ -21,6 +21,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from registry import records, schema
+from registry.counters import Counter, advance
 from registry.database import Database, database
 from registry.errors import (
     StoreDamaged,
@@ -44,6 +45,7 @@ class Store:
         self.place = where.place
         self._database = where
         self.shown = where.shown
+        self.shared = where.shared
         self.readonly = readonly
         self._engine = engine
         self._writer = engine.execution_options(toolyard_write=True)
@@ -104,6 +106,7 @@ class Store:
         }
         with self._write() as connection:
             connection.execute(upsert(insert(schema.servers), "name"), row)
+            advance(connection, Counter.SERVERS)
 
     def remove_server(self, name: str) -> bool:
         """Forget a server, its catalog and its approvals. Returns whether it was known.
@@ -112,6 +115,8 @@ class Store:
         """
         with self._write() as connection:
             done = connection.execute(delete(schema.servers).where(schema.servers.c.name == name))
+            if done.rowcount:
+                advance(connection, Counter.SERVERS)
             return done.rowcount > 0
 
     # catalogs -----------------------------------------------------------------------------------
@@ -240,6 +245,12 @@ class Store:
         return bytes(value)
 
     # the database -------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int]:
+        """How often each kind of record has changed, by the name of its `registry.counters.Counter`."""
+        table = schema.counters.c
+        with self._read() as connection:
+            return {row.name: row.value for row in connection.execute(select(table.name, table.value))}
 
     def reading(self) -> AbstractContextManager[Connection]:
         """One read transaction, for the other record keepers of this package."""

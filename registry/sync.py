@@ -33,6 +33,7 @@ class SyncReport:
     """What one sync of one server found.
 
     :param problems: definitions that cannot be used, each as a sentence.
+    :param generation: of the store's tools, as these changes made it; None where there were none.
     """
 
     server: str
@@ -42,6 +43,7 @@ class SyncReport:
     unchanged: int = 0
     problems: tuple[str, ...] = ()
     seconds: float = 0.0
+    generation: int | None = None
 
     @property
     def changes(self) -> tuple[Changed, ...]:
@@ -101,7 +103,7 @@ def sync_offer(records: ToolRecords, server: str, offer: Offer, *, now: float | 
         for change in (*created, *updated)
         if change.after is not None and change.body is not None
     ]
-    records.change(
+    generation = records.change(
         put, [(server, change.name) for change in deleted], now=time.time() if now is None else now
     )
     return SyncReport(
@@ -112,6 +114,7 @@ def sync_offer(records: ToolRecords, server: str, offer: Offer, *, now: float | 
         unchanged=len(offered) - len(created) - len(updated),
         problems=offer.problems,
         seconds=time.perf_counter() - started,
+        generation=generation,
     )
 
 

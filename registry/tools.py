@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select
+from sqlalchemy import and_, bindparam, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import schema
+from registry.counters import Counter, advance
 from registry.store import Store, upsert
 
 
@@ -72,8 +73,11 @@ class ToolRecords:
         with self._store.reading() as connection:
             return [ToolRef(*row) for row in connection.execute(statement)]
 
-    def definitions(self) -> list[tuple[ToolRef, bytes]]:
-        """What is offered now, each with its definition."""
+    def definitions(self, wanted: Collection[ToolRef] | None = None) -> list[tuple[ToolRef, bytes]]:
+        """What is offered now, each with its definition.
+
+        :param wanted: these alone, of what is offered.
+        """
         tool, version = schema.tools.c, schema.tool_versions.c
         same = and_(tool.server == version.server, tool.name == version.name, tool.hash == version.hash)
         statement = (
@@ -81,8 +85,11 @@ class ToolRecords:
             .join_from(schema.tools, schema.tool_versions, same)
             .order_by(tool.server, tool.name)
         )
+        if wanted is not None and len(wanted) <= 500:
+            statement = statement.where(tool.hash.in_(sorted({ref.hash for ref in wanted})))
         with self._store.reading() as connection:
-            return [(ToolRef(a, b, c), body) for a, b, c, body in connection.execute(statement)]
+            found = [(ToolRef(a, b, c), body) for a, b, c, body in connection.execute(statement)]
+        return found if wanted is None else [pair for pair in found if pair[0] in wanted]
 
     def history(self, server: str, name: str) -> list[ToolVersion]:
         """Every version a tool ever had, oldest first."""
@@ -104,12 +111,15 @@ class ToolRecords:
 
     def change(
         self, put: Iterable[tuple[ToolRef, bytes]], removed: Iterable[tuple[str, str]] = (), *, now: float
-    ) -> None:
-        """Set what is offered: new or changed definitions, and the (server, name) of what is gone."""
+    ) -> int | None:
+        """Set what is offered: new or changed definitions, and the (server, name) of what is gone.
+
+        Returns the `generation` that it made, None where there was nothing to set.
+        """
         written = list(put)
         gone = [{"of_server": server, "of_name": name} for server, name in removed]
         if not written and not gone:
-            return
+            return None
         with self._store.writing() as connection:
             if written:
                 versions = insert(schema.tool_versions)
@@ -127,11 +137,11 @@ class ToolRecords:
                 table = schema.tools.c
                 this = and_(table.server == bindparam("of_server"), table.name == bindparam("of_name"))
                 connection.execute(delete(schema.tools).where(this), gone)
-            _advance(connection, "tools")
+            return advance(connection, Counter.TOOLS)
 
     def generation(self) -> int:
         """A number that grows with every change of what is offered; replicas compare it to theirs."""
-        statement = select(schema.counters.c.value).where(schema.counters.c.name == "tools")
+        statement = select(schema.counters.c.value).where(schema.counters.c.name == str(Counter.TOOLS))
         with self._store.reading() as connection:
             return connection.execute(statement).scalar_one_or_none() or 0
 
@@ -213,10 +223,3 @@ class ToolRecords:
             count = connection.execute(select(func.count()).select_from(schema.feedback)).scalar_one()
             connection.execute(delete(schema.feedback))
             return count
-
-
-def _advance(connection: Connection, counter: str) -> None:
-    statement = insert(schema.counters).values(name=counter, value=1)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["name"], set_={"value": schema.counters.c.value + 1})
-    )

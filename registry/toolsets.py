@@ -17,6 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from registry import schema
+from registry.counters import Counter, advance
 from registry.errors import BadToolset
 from registry.search.scope import matcher
 from registry.store import Store, upsert
@@ -158,9 +159,12 @@ class ToolsetRecords:
             if len(names | {toolset.name}) > MAX_TOOLSETS:
                 raise BadToolset(f"There are {MAX_TOOLSETS} toolsets already.", "Remove some.")
             connection.execute(upsert(insert(schema.toolsets), "name"), row)
+            advance(connection, Counter.TOOLSETS)
 
     def remove(self, name: str) -> bool:
         """Forget a toolset. Returns whether there was one."""
         with self._store.writing() as connection:
             done = connection.execute(delete(schema.toolsets).where(schema.toolsets.c.name == name))
+            if done.rowcount:
+                advance(connection, Counter.TOOLSETS)
             return done.rowcount > 0

@@ -8,11 +8,16 @@ either era, is an ``input_required`` result and a retry with the answers.
 Tasks are written to the store before a client hears of them and whenever their status changes. After a
 restart, those whose call was under way are ``failed`` and say so; one that waits for input of a server
 that keeps no state goes on.
+
+Of several gateways on one store, the one that makes a task's call owns it. The others read how it stands
+and pass on what clients say of it; when the owner is dead, one of them takes the task over, as it would
+its own after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -30,7 +35,7 @@ from gateway.errors import GatewayError, UpstreamProtocolError
 from gateway.jsonrpc import Shallow
 from gateway.upstream.call import CallCancelled, CallSite
 from registry.errors import RegistryError
-from registry.tasks import TaskRecords
+from registry.tasks import TaskRecord, TaskRecords
 
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
@@ -43,6 +48,9 @@ MAX_TASKS: Final = 1000
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Tasks, and bytes of their results, that are kept at a time; past that calls are answered as usual."""
 SWEEP: Final = 15.0
+_ANSWERS: Final = "answers"
+_CANCEL: Final = "cancel"
+"""Kinds of messages to the owner of a task."""
 
 
 class StoreWork(Protocol):
@@ -99,6 +107,7 @@ class Tasks:
     :param tasks: the task group that the calls run in.
     :param stored: does store work.
     :param changed: told of every change of status.
+    :param owner: the id of this gateway where others share the store, else "".
     """
 
     def __init__(
@@ -108,7 +117,10 @@ class Tasks:
         tasks: anyio.abc.TaskGroup,
         changed: Callable[[Task], None],
         clock: Callable[[], float] = time.time,
+        owner: str = "",
     ) -> None:
+        self._owner = owner
+        self._revision = 0
         self._records = records
         self._stored = stored
         self._group = tasks
@@ -119,6 +131,10 @@ class Tasks:
         self._count = self._bytes = 0
         self.endpoints: dict[str, Endpoint] = {}
         """By toolset, "" for the plain one."""
+        self.watched: Callable[[], set[str]] = set
+        """The tasks that clients here listen to."""
+        self.opener: Callable[[str], Awaitable[object]] | None = None
+        """Opens the endpoint of a toolset that nobody has come to yet. Raises GatewayError."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -127,26 +143,56 @@ class Tasks:
         """Take up the tasks of the process before this one, and begin to forget what has expired."""
         try:
             await self._stored(partial(self._records.expire, self._clock()))
-            unfinished = await self._stored(
-                partial(self._records.of_status, str(Status.WORKING), str(Status.INPUT_REQUIRED))
-            )
-            for record in unfinished:
-                try:
-                    task = Task.of(record)
-                except (msgspec.MsgspecError, ValueError) as error:
-                    log.warning("task %s cannot be read: %s", record.ident, error)
-                    continue
-                if task.status is Status.INPUT_REQUIRED and task.suspended and task.suspended.portable:
-                    self._live[task.ident] = task
-                    site = TaskSite(task.suspended.principal, endpoint=task.suspended.endpoint)
-                    self._group.start_soon(self._go_on, task, site, name=f"task {task.ident}")
-                else:
-                    task.move(Status.FAILED, self._clock(), *_lost("restarted"))
-                    await self._stored(partial(self._records.put, task.record()))
+            claim = partial(self._records.claim, self._owner, started=True)
+            for record in await self._stored(claim):
+                await self._take_up(record, "restarted")
+            self._revision, _ = await self._stored(partial(self._records.since, 0, ()))
             self._count, self._bytes = await self._stored(self._records.size)
         except RegistryError as error:
             log.error("tasks of an earlier run cannot be taken up: %s", error)
         self._group.start_soon(self._sweep, name="expire tasks")
+
+    async def _take_up(self, record: TaskRecord, why: str) -> None:
+        """Go on with a task that a process left behind, or say that its call is lost."""
+        try:
+            task = Task.of(record)
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.warning("task %s cannot be read: %s", record.ident, error)
+            return
+        if task.status is Status.INPUT_REQUIRED and task.suspended and task.suspended.portable:
+            self._live[task.ident] = task
+            site = TaskSite(task.suspended.principal, endpoint=task.suspended.endpoint)
+            self._group.start_soon(self._go_on, task, site, name=f"task {task.ident}")
+        else:
+            task.move(Status.FAILED, self._clock(), *_lost(why))
+            await self._stored(partial(self._records.put, task.record(self._owner)))
+
+    async def _claim(self) -> None:
+        """Take up what gateways that are dead have left."""
+        for record in await self._stored(partial(self._records.claim, self._owner)):
+            await self._take_up(record, "lost")
+
+    async def follow(self) -> None:
+        """Other gateways have written tasks: take what they pass on, and tell who listens here. Raises StoreError."""
+        await self._claim()
+        messages = await self._stored(partial(self._records.messages, self._owner))
+        for message in messages:
+            task = self._live.get(message.task)
+            if task is None:
+                continue  # it has come to its end meanwhile
+            if message.kind == _CANCEL:
+                self.cancel(task)
+            elif task.answer(jsonrpc.shallow(message.body), self._clock()):
+                self._changed(task)
+                await self._save(task)
+        await self._stored(partial(self._records.took, messages))
+        others = self.watched() - self._live.keys()
+        self._revision, changed = await self._stored(partial(self._records.since, self._revision, others))
+        for record in changed:
+            try:
+                self._changed(Task.of(record))
+            except (msgspec.MsgspecError, ValueError) as error:
+                log.warning("task %s cannot be read: %s", record.ident, error)
 
     async def close(self) -> None:
         """Write down that calls under way are lost; what waits for input may go on in the next process."""
@@ -172,7 +218,7 @@ class Tasks:
             now = self._clock()
             task = Task(secrets.token_urlsafe(18), server, now, now, now + LIFETIME)
             try:
-                await self._stored(partial(self._records.put, task.record()))
+                await self._stored(partial(self._records.put, task.record(self._owner)))
             except RegistryError as error:
                 log.error("a call does not become a task: %s", error)
                 return await first
@@ -207,10 +253,21 @@ class Tasks:
                 return None
         return task if task.expires_at > self._clock() else None
 
-    def update(self, task: Task, responses: Shallow) -> None:
-        """Take a client's answers; the call goes on once none is missing."""
-        if task.answer(responses, self._clock()):
+    async def update(self, task: Task, responses: Shallow) -> None:
+        """Take a client's answers; the call goes on once none is missing. Raises StoreError."""
+        if task.ident not in self._live:
+            if not task.over:
+                body = jsonrpc.encode(responses)
+                await self._stored(partial(self._records.send, task.ident, _ANSWERS, body))
+        elif task.answer(responses, self._clock()):
             self._changed(task)
+
+    async def give_up(self, task: Task) -> None:
+        """`cancel` for a client, also where another gateway makes the call. Raises StoreError."""
+        if task.ident in self._live:
+            self.cancel(task)
+        elif not task.over:
+            await self._stored(partial(self._records.send, task.ident, _CANCEL))
 
     def cancel(self, task: Task) -> None:
         """Give a task's call up; the server is told. A task that is over stays as it is."""
@@ -232,6 +289,9 @@ class Tasks:
         self.endpoints.pop(endpoint, None)
 
     async def _attempt(self, site: TaskSite, server: str, params: Shallow, headers: str) -> bytes:
+        if site.endpoint not in self.endpoints and self.opener is not None:
+            with contextlib.suppress(GatewayError):  # it was removed
+                await self.opener(site.endpoint)
         endpoint = self.endpoints.get(site.endpoint)
         if endpoint is None:
             raise CallCancelled(f"the toolset '{site.endpoint}' was removed")
@@ -359,7 +419,8 @@ class Tasks:
         """A task is over: from now on the store alone knows of it."""
         self._sites.pop(task.ident, None)
         self._bytes += len(task.body)
-        self._changed(task)
+        if task.over:  # else another gateway has it by now
+            self._changed(task)
         if task.expires_at <= self._clock():
             self._live.pop(task.ident, None)
             await self._forget(task)
@@ -375,10 +436,14 @@ class Tasks:
     async def _save(self, task: Task) -> bool:
         """Write a task down. Where that fails it is still served, as long as this process lives."""
         try:
-            await self._stored(partial(self._records.put, task.record()))
+            kept = await self._stored(partial(self._records.put, task.record(self._owner)))
         except RegistryError as error:
             log.error("task %s is not on disk: %s", task.ident, error)
             return False
+        if not kept:  # this process was silent for so long that it counted as dead
+            log.warning("task %s was taken over by another gateway", task.ident)
+            task.suspended = None
+            task.woken.set()
         return True
 
     async def _sweep(self) -> None:
@@ -391,7 +456,9 @@ class Tasks:
                 if task.ident not in self._sites:
                     self._live.pop(task.ident, None)
             try:
-                if self._count:
+                if self._owner:
+                    await self._claim()
+                if self._count or self._owner:
                     await self._stored(partial(self._records.expire, now))
                     self._count, self._bytes = await self._stored(self._records.size)
             except RegistryError as error:

@@ -145,8 +145,8 @@ class Task:
             self.woken.set()
         return True
 
-    def record(self) -> TaskRecord:
-        """As the store keeps it."""
+    def record(self, owner: str = "") -> TaskRecord:
+        """As the store keeps it, for the gateway that makes its call."""
         body = jsonrpc.encode((self.suspended, sorted(self.used))) if self.suspended else self.body
         return TaskRecord(
             self.ident,
@@ -157,6 +157,7 @@ class Task:
             self.updated_at,
             self.expires_at,
             body,
+            owner,
         )
 
     @classmethod

@@ -69,8 +69,12 @@ def search(
 
 
 def _show(found: dict[str, Any]) -> None:
+    if not found["searched"]:
+        render.out("There is no tool to find: no server here has listed any yet. See: toolyard status.")
+        render.note("What `registry import-tools` reads has no server behind it: search that with --batch.")
+        return
     if not found["tools"]:
-        render.out("No tool fits that.")
+        render.out("No tool fits that. Say it in other words.")
     else:
         rows = [(f"{t['score']:.2f}", t["name"], render.first_line(t["description"])) for t in found["tools"]]
         render.table(("score", "tool", "does"), rows, right=("score",))

@@ -130,7 +130,7 @@ class Forwarder:
         async def made(site: ParkingSite) -> tuple[Connection, Reply]:
             return _told(await upstream.request(caller.era, method, params, site=site), site)
 
-        outcome = await self.parking.call(caller, params, binding, made)
+        outcome = await self.parking.call(caller, params, binding, made, upstream.name, upstream.parkable)
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.bridge.parking import Unanswered
 from gateway.errors import UpstreamError
 from gateway.planning.runs import Runs
 from gateway.policy.consent import visible
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 async def followed(runs: Runs, plan: Plan, options: Options, site: CallSite, wait: float) -> str:
     """Run a plan for a caller, up to its end, or for so many seconds. Returns the run's id.
 
-    A person who is being asked is waited for. Giving the call up gives the run up; one that is still
-    under way when the time is over goes on, and what it has to ask then parks. Raises RouterError.
+    A person who is being asked is waited for. Giving the call up gives the run up. A run that is still under
+    way when the time is over, or whose client does not come back, goes on, and what it has to ask parks.
+
+    :raises RouterError: the plan may not run.
     """
     from router.running import Party
 
     asking = _Asking(site)
     run = await runs.start(plan, options, Party(ask=asking.ask))
-    site.forward_cancel(_Given(runs, run))
+    site.forward_cancel(_Given(runs, run, asking))
     try:
         ended = await runs.wait(run, wait)
         while not ended and asking.open:
@@ -80,13 +83,16 @@ class _Asking:
 
 
 class _Given(CallSite):
-    """The run of a call: giving the call up gives the run up."""
+    """The run of a call: giving the call up gives the run up, but a client that stays away only parks it."""
 
-    __slots__ = ("_run", "_runs")
+    __slots__ = ("_asking", "_run", "_runs")
 
-    def __init__(self, runs: Runs, run: str) -> None:
+    def __init__(self, runs: Runs, run: str, asking: _Asking) -> None:
         super().__init__()
-        self._runs, self._run = runs, run
+        self._runs, self._run, self._asking = runs, run, asking
 
     def give_up(self, why: UpstreamError) -> None:
-        self._runs.give_up(self._run)
+        if isinstance(why, Unanswered):
+            self._asking.close()
+        else:
+            self._runs.give_up(self._run)

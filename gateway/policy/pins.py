@@ -67,6 +67,11 @@ class PinBook:
         book.take(records.pins(), records.holds())
         return book
 
+    def replace(self, pins: Iterable[Pin], holds: Iterable[Hold]) -> None:
+        """Forget all, and enter what the store says."""
+        self._pins, self._holds = {}, {}
+        self.take(pins, holds)
+
     def take(self, pins: Iterable[Pin], holds: Iterable[Hold]) -> None:
         """Enter what was decided on sight."""
         for pin in pins:

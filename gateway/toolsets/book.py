@@ -92,6 +92,25 @@ class Toolsets:
             else:
                 log.warning("toolset '%s' of the store is not used: config.toml has one of that name", name)
 
+    async def follow(self) -> None:
+        """Another gateway has changed toolsets of the store: serve them as they are now. Raises StoreError."""
+        try:
+            stored = await self._stored(self._records.all)
+        except BadToolset as error:
+            log.error("the stored toolsets cannot be read: %s", error)
+            return
+        added = {name for name, listed in self._known.items() if listed.origin == "added"}
+        for name in added - stored.keys():
+            await self._drop(name)
+        for name, toolset in stored.items():
+            if name in added or name not in self._known:
+                await self._take(toolset)
+
+    @property
+    def watched_tasks(self) -> set[str]:
+        """The tasks that clients of toolsets listen to."""
+        return {ident for view in self._views.values() for ident in view.notices.watched_tasks}
+
     def all(self) -> Mapping[str, Listed]:
         """Every toolset, by name."""
         return dict(sorted(self._known.items()))
@@ -164,6 +183,12 @@ class Toolsets:
         if not new:
             self._own(toolset.name)
         await self._stored(partial(self._records.put, toolset))
+        await self._take(toolset)
+
+    async def _take(self, toolset: Toolset) -> None:
+        known = self._known.get(toolset.name)
+        if known is not None and known.toolset == toolset:
+            return
         self._known[toolset.name] = Listed(toolset, "added")
         if (view := self._views.get(toolset.name)) is not None:
             view.toolset = toolset
@@ -173,6 +198,9 @@ class Toolsets:
         """Forget a toolset; its clients' sessions end. Raises NotFound, RpcError (409), RegistryError."""
         self._own(name)
         await self._stored(partial(self._records.remove, name))
+        await self._drop(name)
+
+    async def _drop(self, name: str) -> None:
         self._known.pop(name, None)
         if (view := self._views.pop(name, None)) is not None:
             await view.remove()

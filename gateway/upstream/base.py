@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from gateway import jsonrpc, protocol
@@ -56,6 +56,8 @@ class Connection(ABC):
         self._attribution = Attribution()
         self._elicited: OrderedDict[bytes, CallSite] = OrderedDict()
         self._listening: Listening | None = None
+        self.on_task: Callable[[Shallow], None] | None = None
+        """Takes what the server tells of its own tasks."""
 
     @property
     @abstractmethod
@@ -121,7 +123,11 @@ class Connection(ABC):
         """Have the server tell of updates to a resource. Raises UpstreamError, RpcError."""
         assert self.peer is not None
         if self._listening is not None:
-            await self._listening.watch(uri)
+            if not await self._listening.watch(uri):
+                self._listening.unwatch(uri)
+                raise RpcError(
+                    protocol.INVALID_PARAMS, f"Server '{self.server}' does not tell of updates to {uri}."
+                )
             return
         reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
         if reply.result is None:
@@ -137,6 +143,15 @@ class Connection(ABC):
             self._listening.unwatch(uri)
             return
         await self.request("resources/unsubscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
+
+    async def watch_tasks(self, tasks: Iterable[str]) -> frozenset[str]:
+        """Have the server tell of changes to tasks of its own: those that it agrees to tell of."""
+        return await self._listening.watch_tasks(tasks) if self._listening is not None else frozenset()
+
+    def unwatch_task(self, task: str) -> None:
+        """End that."""
+        if self._listening is not None:
+            self._listening.unwatch_task(task)
 
     async def _start_listening(self, listen: Listen) -> None:
         """Listen to a stateless server from now on."""
@@ -167,7 +182,9 @@ class Connection(ABC):
             tag = meta.pop(protocol.META_SUBSCRIPTION_ID, None)
             ident = jsonrpc.number_of(tag)
             if method == "notifications/subscriptions/acknowledged":
-                self._listening.acknowledged(ident)
+                wanted = jsonrpc.object_of(params.get("notifications")) or {}
+                tasks, resources = wanted.get("taskIds"), wanted.get("resourceSubscriptions")
+                self._listening.acknowledged(ident, _strings(tasks), _strings(resources))
                 return
             if tag is not None:
                 if ident is None or not self._listening.hears(ident):
@@ -175,7 +192,19 @@ class Connection(ABC):
                 rest = {key: value for key, value in params.items() if key != "_meta"}
                 params = {**rest, "_meta": jsonrpc.raw(meta)} if meta else rest  # the tag is this leg's own
                 message = {**message, "params": jsonrpc.raw(params)}
+            if method == "notifications/tasks":
+                if self.on_task is not None:
+                    self.on_task(params)
+                return
         self._on_message(message)
+
+    def logged(self, message: Shallow) -> None:
+        """Take a log message that does not say of which call it is: told where one client alone calls."""
+        calls = [call for call in self.calls if call.site is not None]
+        if len({id(call.site.client) for call in calls if call.site is not None}) == 1:
+            calls[-1].notify(message)
+        else:
+            self.notice(message)
 
     def elicited(self, params: Shallow, site: CallSite) -> None:
         """A client was shown a URL to visit: it is the one to hear that the visit is over."""
@@ -303,6 +332,12 @@ class Connection(ABC):
                 fields["progressToken"] = jsonrpc.raw(ident)
                 params = {**params, "_meta": jsonrpc.raw(fields)}
         return jsonrpc.encode(params), token
+
+
+def _strings(item: Raw | None) -> list[str]:
+    """The strings of an array, or none where it is no array."""
+    found = jsonrpc.value(item) if item is not None else None
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
 
 def _refusal(ident: Raw, why: str) -> bytes:

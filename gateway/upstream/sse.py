@@ -132,8 +132,8 @@ class SseUpstream(Connection):
                 if call.token is not None and _names_token(message, call.ident):
                     call.notify(message)
                     return
-        elif method == "notifications/message" and len(self._pending) == 1:
-            next(iter(self._pending.values())).notify(message)
+        elif method == "notifications/message":
+            self.logged(message)
         else:
             self.notice(message)
 

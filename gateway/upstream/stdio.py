@@ -166,10 +166,6 @@ class StdioConnection(Connection):
     async def _listen(self, ident: int, params: Shallow) -> Reply:
         return await self._request(ident, "subscriptions/listen", params, base.FOR_EVER)
 
-    def _callers(self) -> list[PendingCall]:
-        """The calls in flight that some client made."""
-        return [call for call in self._pending.values() if call.site is not None]
-
     async def request(
         self,
         method: str,
@@ -264,12 +260,12 @@ class StdioConnection(Connection):
         if messages is None:
             self.garbage += 1
             if self.garbage <= 20:
-                self.logged(b"[stdout] " + line)
+                self.wrote(b"[stdout] " + line)
             return
         for message in messages if isinstance(messages, list) else [messages]:
             self._message(message)
 
-    def logged(self, line: bytes) -> None:
+    def wrote(self, line: bytes) -> None:
         """A line for the server's log."""
         self._last_words = line[:STDERR_LINE].decode(errors="replace").rstrip()
         self._log.write(self._last_words)
@@ -299,10 +295,8 @@ class StdioConnection(Connection):
                 call.notify(message)
             return
         if method == "notifications/message":
-            callers = self._callers()
-            if len(callers) == 1:  # only then is it known whose log line this is
-                callers[0].notify(message)
-                return
+            self.logged(message)
+            return
         self.notice(message)
 
     def child_exited(self) -> None:
@@ -424,7 +418,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             whole = b"".join(self._parts[2]) + line
             self._parts[2], self._size[2] = [], 0
             if whole.strip():
-                self._connection.logged(whole)
+                self._connection.wrote(whole)
         if rest and self._size[2] < STDERR_LINE:
             self._parts[2].append(rest[:STDERR_LINE])
             self._size[2] += len(rest)

@@ -39,6 +39,7 @@ from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.state import COMING, DEAD, State
 from gateway.upstream.stdio import StdioConnection
+from gateway.upstream.taskwatches import TaskWatches
 from gateway.upstream.waiting import connected, progress_token
 from gateway.upstream.watches import Watches
 from registry.model import Server, Transport
@@ -121,6 +122,7 @@ class Upstream:
             self._said_aside,
             tasks,
         )
+        self.task_watches = TaskWatches(lambda: self.connections)
         self.private: PrivateConnections | None = None
         if isolated(server.spec):
             self.private = PrivateConnections(
@@ -131,6 +133,11 @@ class Upstream:
     def connections(self) -> list[Connection]:
         """The live connections, each once."""
         return [*dict.fromkeys(self._connections.values()), *self.lanes.connections]
+
+    @property
+    def parkable(self) -> int:
+        """Calls in flight that may wait for their clients: as many again are left for others."""
+        return max(1, self._slots.limit // 2)
 
     @property
     def coming(self) -> bool:
@@ -333,6 +340,7 @@ class Upstream:
         self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
         if self.watches:
             self._tasks.start_soon(self.watches.renew, connection, name=f"watch {self.name}")
+        self._tasks.start_soon(self.task_watches.renew, connection, name=f"tasks {self.name}")
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)

@@ -60,9 +60,13 @@ def main(source: str, folder: Path) -> None:
         raise SystemExit(f"the exported graph differs from the model: cosine {cosine:.6f} < {MIN_COSINE}")
     _say("shrinking")
     small = folder / "model.int8.onnx"
-    _quantize(graph, small)
-    int8_cosine = _agreement(folder, small, limit, pad, wanted)
-    if int8_cosine < MIN_INT8_COSINE:
+    int8_cosine = 0.0
+    for narrow in (False, True):
+        _quantize(graph, small, narrow=narrow)
+        int8_cosine = _agreement(folder, small, limit, pad, wanted)
+        if int8_cosine >= MIN_INT8_COSINE:
+            break
+    else:
         _say(f"8-bit weights are too coarse for this model: cosine {int8_cosine:.4f}; using fp32")
         small.unlink()
     prompts: dict[str, str | None] = dict(model.prompts or {})
@@ -118,18 +122,23 @@ def _export(torch: Any, model: Any, graph: Path) -> None:
     )
 
 
-def _quantize(graph: Path, small: Path) -> None:
+def _quantize(graph: Path, small: Path, *, narrow: bool) -> None:
     """8-bit weights with a scale per output channel; activations are quantised as they come.
 
     Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
     Inference" (CVPR 2018). It makes a query three times as fast and the resident model four times smaller.
+
+    :param narrow: leave the eighth bit unused. A processor without VNNI instructions adds two products of
+        8 bits in 16, and what does not fit is cut off (ONNX Runtime, "Quantize ONNX models: U8S8 saturation").
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = graph.with_suffix(".prepared")
     quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
-    quantize_dynamic(str(prepared), str(small), weight_type=QuantType.QInt8, per_channel=True)
+    quantize_dynamic(
+        str(prepared), str(small), weight_type=QuantType.QInt8, per_channel=True, reduce_range=narrow
+    )
     prepared.unlink()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from registry import schema
+from registry.counters import Counter, advance
 from registry.feedback.adapter import Adapter, shipped
 from registry.store import Store
 
@@ -37,6 +38,7 @@ class AdapterRecords:
         }
         with self._store.writing() as connection:
             connection.execute(insert(schema.adapters), row)
+            advance(connection, Counter.ADAPTERS)
 
     def current(self, model: str) -> Adapter | None:
         """The latest adapter for a model's weights, else the shipped one, else None.
@@ -54,4 +56,5 @@ class AdapterRecords:
         table = schema.adapters.c
         statement = schema.adapters.update().where(table.version == version, table.kept == 1).values(kept=0)
         with self._store.writing() as connection:
+            advance(connection, Counter.ADAPTERS)
             return connection.execute(statement).rowcount > 0

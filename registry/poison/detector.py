@@ -32,10 +32,11 @@ _SECRET: Final = (
     r"mcp\.json|claude_desktop_config|\.bash_history|/etc/(?:passwd|shadow)|keychain|wallet|seed phrase|"
     r"credentials?|passwords?|passwd|api[ _-]?keys?|access[ _-]?tokens?|auth(?:entication)? tokens?|session "
     r"(?:tokens?|cookies?)|cookies|secrets?\b|environment variables?|system prompt|hidden instructions|"
-    r"(?:conversation|chat|message)(?:'s)? history|(?:whole|entire|full|previous) conversation|other tools' "
-    r"(?:results|outputs?))"
+    r"(?:conversation|chat|message)(?:'s)? history|(?:whole|entire|full|previous|complete) (?:conversation|context|transcript)|"
+    r"other tools' (?:results|outputs?)|your (?:complete |full |available )?tools?\b|tools you have|available tool (?:names?|lists?)|"
+    r"(?:prompt|prompts) and (?:the )?available tools\b|in your context|jwt|bearer tokens?|connection strings?|personal data|\bpii\b)"
 )
-_TAKE: Final = r"(?:read|open|load|cat|fetch|get|collect|gather|include|pass|append|attach|add|put|copy|send|insert|place|embed|encode|forward|upload|post|provide|supply|paste|transmit|share|e-?mail)"
+_TAKE: Final = r"(?:read|open|load|cat|fetch|get|collect|gather|include|pass|append|attach|add|put|copy|send|insert|place|embed|encode|forward|upload|post|provide|supply|paste|transmit|share|e-?mail|output|print|dump|list|reveal|show|display|export|compile|concatenat|serializ|return|repeat|quote)"
 _SEND: Final = r"(?:send|forward|post|upload|transmit|copy|e-?mail|leak|exfiltrate|deliver|submit|report|share|mirror|bcc|cc)"
 _PLACE: Final = r"(?:https?://\S+|[\w.+-]+@[\w-]+\.\w+|\S+\.example\b|webhook|our server|external (?:server|host|address|url)|this (?:address|url|server))"
 
@@ -68,14 +69,39 @@ _SIGNS: Final = (
         2.5,
         r"\b(?:ignore|disregard|forget|override|bypass|overrule|drop)\b[^.\n]{0,30}\b(?:previous|prior|earlier|above|"
         r"all|any|other|your|existing|system|safety)\b[^.\n]{0,20}\b(?:instruction|rule|guideline|polic|prompt|"
-        r"direction|restriction|constraint|safeguard|message)",
+        r"direction|restriction|constraint|safeguard|message)"
+        r"|\b(?:system|format|context|text|instruction|policy|priority|admin\w*) (?:override|injection)\b|\bnew instructions?\s*:|\bignore (?:the|this|that|any|your)\b"
+        r"[^.\n]{0,30}\b(?:request|question|task|format|query)\b|\b(?:maintenance|developer|debug|god|jailbreak|unrestricted|dan) mode\b[^.\n]{0,20}\b(?:enabled|activated|on|now)\b",
     ),
     _sign(
         "speaks to the model",
         1.2,
         r"\b(?:note|message|instructions?|notice|attention|directive|reminder)s? (?:to|for) (?:the |any |all )?(?:ai\b|"
         r"assistant|model|llm|agent|language model)|\b(?:ai|assistant|agent|llm|model) (?:must|should|shall|has to|is "
-        r"required to|instructions?|directive)\b|\byou are (?:now )?(?:an?|in)\b|\bas an ai\b|\bdear (?:ai|assistant)",
+        r"required to|instructions?|directive)\b|\byou are (?:now )?(?:an?|in)\b|\bas an ai\b|\bdear (?:ai|assistant)"
+        r"|\b(?:ai|llm|assistant|agent|model)(?: \w+){0,2} (?:note|notice|instruction|directive|message|reviewer|processor|reader|system)s?\b[^.\n]{0,20}:"
+        r"|[\[(#*]\s*(?:ai|llm|assistant|agent|model)(?: \w+){0,3}\s*:",
+    ),
+    _sign(
+        "directs the answer",
+        1.2,
+        r"\b(?:your|every) (?:final |next )?(?:response|reply|answer|output|summary|report)s?\b[^.\n]{0,40}\b(?:must|should|shall|has to|needs to)\b"
+        r"|\b(?:append|prepend|add|include|insert|embed)\w*\b[^.\n]{0,60}\b(?:to|in|into|at the end of) (?:your|every|each|the final) (?:response|reply|answer|output|summary|message)"
+        r"|\bwhen(?:ever)? (?:summari[sz]|process|display|read|review|draft|analy[sz]|retriev|respond|answer)\w*\b[^.\n]{0,60}\b(?:also|must|override|you are required|include|output)\b"
+        r"|\byou (?:must|are required to|have to|shall)\b[^.\n]{0,20}\b(?:immediately|also|first|always|now|append|include|render|inform|send|call|execute|run)\b",
+    ),
+    _sign(
+        "claims to be required",
+        0.8,
+        r"\b(?:this|it) (?:is|verification is|step is) (?:an? )?(?:required|mandatory|standard|legitimate|automated|authori[sz]ed|approved|official|compliance|normal|routine)\b"
+        r"[^.\n]{0,25}\b(?:practice|procedure|directive|request|requirement|process|processing|feature|reporting|verification|audit\w*|security|compliance|assessment|for all|for (?:the )?deployment)\b"
+        r"|\b(?:as )?required (?:by|for) (?:the |our )?(?:audit|compliance|security|policy|verification)|\b(?:security|compliance) (?:audit|verification|review|assessment)\b[^.\n]{0,40}\b(?:requires?|needs?|must)\b",
+    ),
+    _sign(
+        "builds an address from what it learned",
+        1.6,
+        r"https?://[^\s\"')]*[?&][\w-]+=(?:[\"'\s)\]]|[\[{<(]|\$|(?-i:[A-Z][A-Z_]{5,})|$)|\burl-?encoded\b[^.\n]{0,40}\b(?:prompt|context|data|csv|list|history|parameters?)\b"
+        r"|\b(?:context|prompt|history|credentials)\b[^.\n]{0,30}\bas (?:url|query) param(?:eter)?s\b",
     ),
     _sign(
         "wears a mark of authority",

@@ -150,15 +150,15 @@ class Searcher:
         cosines = store.scores(vectors, slots, inside)
         covered = store.covered(slots)
         servers = np.frombuffer(index.server_numbers, dtype=np.int32)
-        score, row = fusion.fuse(np.stack(whole), cosines, covered, inside, servers, index.servers)
+        fused = fusion.fuse(np.stack(whole), cosines, covered, inside, servers, index.servers)
         count = min(slots, max(50, _POOL * limit))
-        pool = np.argpartition(-score, count - 1)[:count]
+        pool = {*np.argpartition(-fused.score, count - 1)[:count].tolist(), *fused.firsts}
         ranked = [
-            (float(score[slot]), int(row[slot]), float(cosines[row[slot], slot]), int(slot))
+            (float(fused.score[slot]), int(row := fused.row[slot]), float(cosines[row, slot]), slot)
             for slot in pool
             if allowed[slot]
         ]
-        hits = self._choose(ranked, texts, terms, limit, collapse)
+        hits = self._choose(ranked, fused.reach, fused.firsts, texts, terms, limit, collapse)
         return Found(hits, tuple(parts), "hybrid", int((allowed & ~covered).sum()))
 
     def _by_words(
@@ -172,42 +172,49 @@ class Searcher:
     ) -> Found:
         index = self.index
         inside = None if scope is None else scope.slots(index)
-        found = fusion.fuse_words([index.words.scores(part) for part in terms], index, inside)
-        ranked = [(score, row, None, slot) for slot, (score, row) in found.items()]
-        best = sorted(ranked, key=lambda hit: -hit[0])[: max(50, _POOL * limit)]
-        return Found(self._choose(best, texts, terms, limit, collapse), tuple(parts), "lexical")
+        fused = fusion.fuse_words([index.words.scores(part) for part in terms], index, inside)
+        best = sorted(fused.found, key=lambda slot: -fused.found[slot][0])[: max(50, _POOL * limit)]
+        pool = dict.fromkeys((*best, *fused.firsts))
+        ranked = [(*fused.found[slot], None, slot) for slot in pool]
+        hits = self._choose(ranked, fused.reach, fused.firsts, texts, terms, limit, collapse)
+        return Found(hits, tuple(parts), "lexical")
 
     def _choose(
         self,
         ranked: Sequence[tuple[float, int, float | None, int]],
+        reach: float,
+        firsts: Sequence[int],
         texts: Sequence[str],
         terms: Sequence[list[str]],
         limit: int,
         collapse: bool,
     ) -> tuple[Hit, ...]:
-        """Evidence, order, near-duplicates: the page."""
+        """Evidence, order, near-duplicates: the page. The best tool of every clause has a place on it."""
         index, known = self.index, self._known()
         judged = []
         for score, row, cosine, slot in ranked:
             ref = index.ref(slot)
             judged.append((score + evidence.bonus(known, ref.server, ref.name), ref, row, cosine, slot))
         judged.sort(key=lambda item: (-item[0], item[1]))
-        chosen: list[tuple[float, ToolRef, int, float | None, int]] = []
+        chosen: list[_Judged] = []
         alike: dict[int, list[ToolRef]] = {}
         namesakes: dict[str, list[int]] = {}
+        shown: dict[int, int] = {}  # by slot: the one that stands for it
         for item in judged:
             same = namesakes.setdefault(index.plain_name(item[4]), []) if collapse else []
             twin = next((slot for slot in same if self._alike(slot, item[4])), None)
+            shown[item[4]] = item[4] if twin is None else twin
             if twin is not None:
                 alike.setdefault(twin, []).append(item[1])
-            elif len(chosen) < limit:
+            elif len(chosen) < limit or item[4] in firsts:
                 chosen.append(item)
                 same.append(item[4])
+        chosen = _page(chosen, {shown[slot] for slot in firsts}, limit)
         every = [term for part in terms for term in part]
         return tuple(
             Hit(
                 ref=ref,
-                score=round(min(1.0, max(0.0, score)), 4),
+                score=round(min(1.0, max(0.0, score / reach)), 4),
                 words=tuple(t for t in index.words.matched(slot, every) if not t.startswith(MARK))[:6],
                 cosine=None if cosine is None else round(cosine, 4),
                 clause=texts[row],
@@ -227,6 +234,21 @@ class Searcher:
         if vectors is None or not (vectors.has(one) and vectors.has(other)):
             return False
         return float(vectors.vector(one) @ vectors.vector(other)) >= ALIKE
+
+
+_Judged = tuple[float, ToolRef, int, float | None, int]
+
+
+def _page(ordered: list[_Judged], wanted: set[int], limit: int) -> list[_Judged]:
+    """The best ``limit``, where the last make room for wanted ones that come after; the best of all stays."""
+    page, after = ordered[:limit], [item for item in ordered[limit:] if item[4] in wanted]
+    for place in range(len(page) - 1, 0, -1):
+        if not after:
+            break
+        if page[place][4] not in wanted:
+            page.pop(place)
+            page.append(after.pop(0))
+    return page
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EMBED_BATCH: Final = 64
 """Tools that are embedded and stored together: what a kill can cost."""
+LOAD_BATCH: Final = 500
+"""Vectors that are read at a time: all at once would be in memory three times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +222,17 @@ class SearchService:
             self._trouble(str(error))
             made = None
         if made is not None and made.rows.shape[1] == self._vectors.dimension:
-            index.put_vectors(dict(zip(made.keys, made.rows, strict=True)))
+            for start in range(0, len(made.keys), LOAD_BATCH):
+                end = start + LOAD_BATCH
+                index.put_vectors(dict(zip(made.keys[start:end], made.rows[start:end], strict=True)))
         wanted = [(ref.server, ref.hash) for ref in index.lacking()]
-        if wanted:
-            found, damaged = self._vectors.get(wanted)
-            if damaged:
-                self._trouble(f"{len(damaged)} stored vectors are damaged; these tools are embedded again.")
+        wrong = 0
+        for start in range(0, len(wanted), LOAD_BATCH):
+            found, damaged = self._vectors.get(wanted[start : start + LOAD_BATCH])
             index.put_vectors(found)
+            wrong += len(damaged)
+        if wrong:
+            self._trouble(f"{wrong} stored vectors are damaged; these tools are embedded again.")
 
     def _embed(self, encoder: Encoder, progress: Callable[[int, int], None]) -> int:
         """Embed and store every tool that has no vector; then write a generation. Returns how many."""
@@ -260,7 +266,8 @@ class SearchService:
                     index.remove(change.server, change.name)
                     self._trouble(f"The tool {change.server}/{change.name} cannot be searched for: {error}")
         if report.changes:
-            self._generation = self.records.generation()
+            if report.generation == self._generation + 1:  # else another process changed tools in between
+                self._generation = report.generation
             if self._vectors is not None:
                 found, _ = self._vectors.get([(ref.server, ref.hash) for ref in index.lacking()])
                 index.put_vectors(found)
@@ -269,10 +276,33 @@ class SearchService:
         return len(index.lacking())
 
     def follow(self) -> bool:
-        """Read the store anew where another process changed it. Returns whether it had."""
-        if self.records.generation() == self._generation:
+        """Take over from the store what another process changed. Returns whether there was anything.
+
+        Only what differs is read, so that a change among very many tools costs little.
+        """
+        encoder = self._searcher.encoder
+        if encoder is not None:
+            self._use_adapter(encoder)
+        generation = self.records.generation()
+        if generation == self._generation:
             return False
-        self.reindex()
+        index = self._searcher.index
+        offered = set(self.records.current())
+        held = {ref for _, ref in index.living()}
+        if offered != held:
+            gone = {ref[:2] for ref in held} - {ref[:2] for ref in offered}
+            for server, name in gone:
+                index.remove(server, name)
+            for ref, body in self.records.definitions(offered - held):
+                try:
+                    index.put(document.read(ref.server, body))
+                except (ValueError, RecursionError) as error:
+                    self._trouble(f"The tool {ref.server}/{ref.name} cannot be searched for: {error}")
+            self._load_vectors(index)
+        self._generation = generation
+        self._statistics = self.records.statistics()
+        if index.crowded():
+            self.reindex()
         return True
 
     def reindex(self) -> None:

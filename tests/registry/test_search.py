@@ -73,6 +73,30 @@ def test_each_wish_of_a_request_brings_its_own_tool(vectors: bool) -> None:
 
 
 @both
+def test_a_server_that_answers_every_wish_comes_before_those_that_answer_one(vectors: bool) -> None:
+    tools = [
+        *[(f"a{i}", f"radical_{i}", "Read the kanji radical") for i in range(3)],
+        ("kanji", "radical", "Read the kanji radical, please"),
+        ("kanji", "strokes", "The stroke number of a character"),
+        *[(f"b{i}", f"letters_{i}", "The letter number of a word") for i in range(3)],
+    ]
+    found = searcher(vectors=vectors, tools=tools).find(
+        "read the kanji radical and then tell me the stroke number of it", 2
+    )
+    assert {hit.ref.server for hit in found.hits} == {"kanji"}
+
+
+@both
+def test_the_best_tool_of_every_wish_has_a_place_beside_a_server_that_fills_the_page(vectors: bool) -> None:
+    loud = [("loud", f"flight_{i}", f"Book a flight in the city {'weather ' * (i % 2)}") for i in range(30)]
+    engine = searcher(vectors=vectors, tools=[*loud, *TOOLS])
+    found = engine.find("Book a flight to the city and then delete the file for ever", 5)
+    assert len(found.hits) == 5
+    assert "delete_file" in [hit.ref.name for hit in found.hits]
+    assert [hit.score for hit in found.hits] == sorted((h.score for h in found.hits), reverse=True)
+
+
+@both
 def test_a_scope_is_applied_inside_the_search_so_the_page_is_never_emptied_after(vectors: bool) -> None:
     many = [("loud", f"read_file_{i}", "Read the contents of a file") for i in range(300)]
     engine = searcher(vectors=vectors, tools=[*many, *TOOLS])

@@ -9,11 +9,13 @@ stores, so that a second run need not embed again. One thread: set OMP_NUM_THREA
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +155,38 @@ def row(
     )
 
 
-def quality(cases: list[Case], macro: list[str], save: Path | None) -> None:
+@contextlib.contextmanager
+def weights(**values: float) -> Iterator[None]:
+    """Search with other weights of the fusion, for comparison."""
+    before = {name: getattr(fusion, name) for name in values}
+    for name, value in values.items():
+        setattr(fusion, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(fusion, name, value)
+
+
+def choose(cases: list[Case], adapters: dict[str, Adapter]) -> None:
+    """The weights of servers over clauses, chosen for each set by the others alone, as its adapter was."""
+    found: dict[tuple[float, float], dict[str, float]] = {}
+    for steep, cover in ((1, 0.0), *itertools.product((4, 10, 16), (0.5, 1.5, 2.5))):
+        with weights(STEEP=steep, COVER=cover):
+            found[steep, cover] = {
+                case.name: mean(case.measure(case.by_engine(adapt=adapters[case.name])))["ndcg@10"]
+                for case in cases
+            }
+    picked = {}
+    for case in cases:
+        others = [other.name for other in cases if other is not case]
+        best = max(found, key=lambda pair: sum(found[pair][name] for name in others))
+        picked[case.name] = found[best][case.name]
+        print(f"nested, {case.name}: power {best[0]}, weight {best[1]}, NDCG@10 {picked[case.name]:.2f}")
+    print(f"nested: macro NDCG@10 {sum(picked.values()) / len(picked):.2f}", flush=True)
+
+
+def quality(cases: list[Case], macro: list[str], save: Path | None, nested: bool = False) -> None:
     print("\nNDCG@10 / recall@10 / complete@10 / complete@10 of requests for several tools; macro: NDCG@10")
     queries = {case.name: case.queries for case in cases}
 
@@ -163,11 +196,11 @@ def quality(cases: list[Case], macro: list[str], save: Path | None) -> None:
     table("words (BM25)", lambda case: case.by_engine(split=False, vectors=False))
     table("vectors (cosine)", Case.by_vectors)
     table("rank fusion (RRF 60)", Case.by_ranks)
-    weight, fusion.SERVER = fusion.SERVER, 0.0  # type: ignore[misc]  # an ablation
-    table("score fusion", lambda case: case.by_engine(split=False))
-    table("+ clauses", lambda case: case.by_engine())
-    fusion.SERVER = weight  # type: ignore[misc]
-    table("+ servers", lambda case: case.by_engine())
+    with weights(SERVER=0.0, COVER=0.0):
+        table("score fusion", lambda case: case.by_engine(split=False))
+        table("+ clauses", lambda case: case.by_engine())
+    table("no clauses, servers", lambda case: case.by_engine(split=False))
+    table("+ servers over clauses", lambda case: case.by_engine())
     small = [case for case in cases if case.name in macro]
     if len(small) < 2:
         return
@@ -191,6 +224,8 @@ def quality(cases: list[Case], macro: list[str], save: Path | None) -> None:
                 for query in case.queries
             ]
     row("+ adapter, leave one set out", results, queries, macro)
+    if nested:
+        choose(small, without)
     inside: dict[str, list[dict[str, float]]] = {}
     for case in small:
         learned, held = training.split(case.pairs())
@@ -296,6 +331,9 @@ def main() -> None:
         "--tools", type=int, default=15_000, help="size of the catalog that search is timed on"
     )
     parser.add_argument("--only", choices=["quality", "time"])
+    parser.add_argument(
+        "--nested", action="store_true", help="choose weights for each set by the others, too; takes long"
+    )
     parser.add_argument("--save-adapter", type=Path, help="write the general adapter there")
     given = parser.parse_args()
     folders = sorted(p.parent for p in given.folder.glob("*/queries.jsonl"))
@@ -304,7 +342,7 @@ def main() -> None:
         raise SystemExit(f"{given.folder} holds no set")
     macro = [case.name for case in cases if case.name not in given.not_in_macro]
     if given.only != "time":
-        quality(cases, macro, given.save_adapter)
+        quality(cases, macro, given.save_adapter, given.nested)
     if given.only != "quality":
         largest = max(cases, key=lambda case: len(case.searcher.index))
         enlarge(largest, given.tools)

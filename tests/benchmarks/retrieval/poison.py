@@ -1,7 +1,9 @@
 """Recall of the detector of poisoned definitions: ``python -m tests.benchmarks.retrieval.poison FOLDER [TOOLS.jsonl …]``.
 
 FOLDER holds files of labelled definitions (``label``, ``surface``, ``object``); TOOLS.jsonl are catalogs
-taken as honest, on which the threshold's false positives are counted.
+taken as honest, on which the threshold's false positives are counted. Instructions that were found in
+results of tools (surface ``tool_result``) are put into an honest description: other hands wrote them, for
+another place, so they say how far the signs reach beyond what they were written from.
 """
 
 from __future__ import annotations
@@ -15,9 +17,19 @@ from typing import Any
 
 from registry.poison import THRESHOLD, inspect
 
+SURFACES = ("tool_description", "tool_result")
+
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def definition(row: dict[str, Any]) -> dict[str, Any]:
+    """The definition of a row; of a result's text, an honest one that holds it."""
+    if row["surface"] == "tool_description" and row.get("object"):
+        return dict(row["object"])
+    text = row.get("text") or json.dumps(row["object"])
+    return {"name": "search_notes", "description": f"Searches the notes of a project. {text}"}
 
 
 def main() -> None:
@@ -31,12 +43,10 @@ def main() -> None:
     )
     given = parser.parse_args()
     for path in sorted(given.folder.glob("*.jsonl")):
-        rows = [row for row in lines(path) if row["surface"] == "tool_description"]
+        rows = [row for row in lines(path) if row["surface"] in SURFACES]
         if not rows:
             continue
-        scored = [
-            (row, inspect(row.get("object") or {"name": "", "description": row["text"]})) for row in rows
-        ]
+        scored = [(row, inspect(definition(row))) for row in rows]
         benign = sorted((f.score for row, f in scored if row["label"] == "benign"), reverse=True)
         allowed = math.floor(0.01 * len(benign))
         limit = benign[allowed] if len(benign) > allowed else 0.0

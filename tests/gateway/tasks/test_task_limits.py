@@ -224,7 +224,7 @@ async def test_a_task_that_waits_for_input_comes_back_from_the_store_as_it_was(
         assert again is not None
         assert again.suspended == task.suspended
         assert again.detailed("id") == task.detailed("id")
-        house.tasks.update(again, {"k": msgspec.Raw(b"{}")})
+        await house.tasks.update(again, {"k": msgspec.Raw(b"{}")})
         await settled(lambda: house.calls)
         house.calls[0].set_result(DONE)
         await settled(lambda: again.over)

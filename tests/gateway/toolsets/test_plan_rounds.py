@@ -176,17 +176,20 @@ async def test_a_handle_is_good_for_its_own_request_alone(tmp_path: Path) -> Non
         assert found(await client.step("run", ALARM, **filled(key, state)))["status"] == "done"
 
 
-async def test_a_client_that_never_comes_back_leaves_no_run_behind(
+async def test_a_client_that_never_comes_back_leaves_a_step_that_waits_for_a_person(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parking, "LIFETIME", 0.2)
     async with yard(tmp_path) as running:
         client = Modern(running, ELICITS)
         await client.question("run", ALARM)
-        parked = (await running.gateway.toolsets.view("all")).dispatcher.parking
-        async with asyncio.timeout(10):
-            while len(parked) or running.gateway.runs._ended:
+        runs = running.gateway.runs
+        async with asyncio.timeout(LONG):
+            while runs._ended:
                 await asyncio.sleep(0.02)
+        executor = await runs.executor()
+        ((found),) = await executor.journal.read(lambda records: records.runs(limit=5))
+        assert found.status == "waiting_approval"
         assert await ran(running) == []
 
 
