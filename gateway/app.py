@@ -33,9 +33,7 @@ from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
-from gateway.planning.planners import Planners
-from gateway.planning.runs import Runs
-from gateway.planning.tools import PlanTools
+from gateway.planning.wiring import Planning
 from gateway.policy.pins import PinPolicy, policy_of
 from gateway.registering import Registrar
 from gateway.roster import Roster
@@ -47,7 +45,7 @@ from gateway.upstream.private import Home
 from gateway.upstream.serverlog import ServerLog
 from gateway.upstream.supervisor import Upstream
 from registry.counters import Counter
-from registry.model import ItemKind, Server, ServerCatalog, ServerSpec
+from registry.model import ItemKind, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
 from registry.tasks import TaskRecords
 
@@ -147,9 +145,20 @@ class Gateway:
         self.notices.tasks = self.dispatcher.tasks
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
-        self.planners = Planners(finder)
-        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls, self.planners.again)
-        plans = PlanTools(self.runs, self.planners) if journal is not None else None
+        self._planning = Planning(
+            self,
+            store,
+            self.servers,
+            settings,
+            tasks,
+            self.calls,
+            finder,
+            self.starting.lifeline,
+            journal=journal,
+            log_dir=log_dir,
+        )
+        self.planners, self.runs = self._planning.planners, self._planning.runs
+        plans = self._planning.tools
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
@@ -293,6 +302,8 @@ class Gateway:
 
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
+        if server.spec.transport is Transport.OWN:
+            return self._planning.connector(server.spec)
         return await self.starting.connector(server)
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
@@ -330,7 +341,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
-        await self.runs.close()
+        await self._planning.close()
         self.notices.close()
         self.clients.close_streams()
         await self.tasks.close()

@@ -83,7 +83,8 @@ class Roster:
         wanted = [Server(spec, Origin.CONFIG, ordinal) for ordinal, spec in enumerate(specs)]
         taken = {server.name for server in wanted}
         wanted += [server for server in added if server.name not in taken]
-        for ordinal, starter in enumerate(() if wanted else starters):
+        others = [server for server in wanted if server.spec.transport is not Transport.OWN]
+        for ordinal, starter in enumerate(() if others else starters):
             if (last := known.get(starter.name)) is not None and last.origin is Origin.STARTER:
                 starter = replace(starter, disabled=last.spec.disabled)
             self._starting.trust(starter)

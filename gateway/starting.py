@@ -49,8 +49,9 @@ class Starting:
         self._logs: dict[str, ServerLog] = {}
         self._trusted: dict[str, ServerSpec] = {}
         self._environ = dict(os.environ)
-        self._lifeline = Lifeline()
-        self._environments = Environments(self._lifeline)
+        self.lifeline = Lifeline()
+        """What every child of the gateway hangs on."""
+        self._environments = Environments(self.lifeline)
 
     def trust(self, spec: ServerSpec) -> None:
         """Take an entry as approved as it stands: a person named the file it is in, or it is ours."""
@@ -95,7 +96,7 @@ class Starting:
             spec = await anyio.to_thread.run_sync(launched, server.spec)
             if await self._environments.missing(server.spec):
                 await self._build(server.spec)
-        return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
+        return Connector(spec, self._environ, self.lifeline, self.server_log(server.name))
 
     async def permit(self, server: Server) -> None:
         """Raises NotApproved, and whatever keeps an entry from being approved."""
@@ -119,6 +120,6 @@ class Starting:
     async def close(self) -> None:
         """End what is being built, and whatever was started and still runs."""
         await self._environments.close()
-        await self._lifeline.close()
+        await self.lifeline.close()
         for server_log in self._logs.values():
             server_log.flush()

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.composites import CompositeRoutes
 from gateway.admin.plans import PlanRoutes
 from gateway.admin.registry import RegistryApi
 from gateway.admin.runs import RunRoutes
@@ -106,6 +107,7 @@ class ControlApi:
             *RegistryApi(self._gateway).routes(),
             *ToolsetRoutes(self._gateway).routes(),
             *PlanRoutes(self._gateway).routes(),
+            *CompositeRoutes(self._gateway).routes(),
             *RunRoutes(self._gateway.runs).routes(guarded),
         ]
         starlette = Starlette(routes=routes)
@@ -132,6 +134,7 @@ class ControlApi:
                     "state_dir": str(self._state_dir),
                     "config": {"file": gateway.roster.config_file, "error": gateway.config_error},
                 },
+                "planner": gateway.planners.state(),
                 "approvals": gateway.toolsets.approvals.rows(),
                 "toolsets": sorted(gateway.toolsets.all()),
                 "servers": [self._row(upstream) for upstream in self._ordered()],

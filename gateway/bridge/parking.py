@@ -1,8 +1,9 @@
-"""Calls of stateless clients to handshake-era servers, parked while the client is asked for input.
+"""Calls of stateless clients, parked while the client is asked for input in their midst.
 
-The server sends a request in the course of a call; the client can only be told in the call's result.
-So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
-its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip Requests).
+A handshake-era server, or a plan that is run here, asks something in the course of a call; the client can
+only be told in the call's result. So the call stays alive here, the client gets an ``input_required`` result
+with a sealed handle, and its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip
+Requests).
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import capabilities_of, wanted_feature
+from gateway.bridge.features import declared_in, wanted_feature
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.sealing import Sealer
-from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
+from gateway.upstream.call import CallCancelled, CallSite, Report, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
@@ -33,7 +33,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 SIBLINGS: Final = 0.02
 """Seconds in which further questions of the same call may come, to be asked in one round."""
 
-Call = Coroutine[Any, Any, tuple[Connection, Reply]]
+T = TypeVar("T")
 
 
 class ParkedLost(RpcError):
@@ -48,6 +48,10 @@ class TooManyParked(RpcError):
 
     kind = "too_many_parked"
     retriable = True
+
+
+class Unanswered(CallCancelled):
+    """A parked call is given up, not because its client wants that but because it does not come back."""
 
 
 class ParkingSite(CallSite):
@@ -105,8 +109,8 @@ class ParkingSite(CallSite):
 
 
 @dataclass(slots=True, eq=False)
-class _Parked:
-    task: asyncio.Task[tuple[Connection, Reply]]
+class _Parked(Generic[T]):
+    task: asyncio.Task[T]
     site: ParkingSite
     binding: str
     server: str
@@ -121,20 +125,47 @@ class Parking:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._process = secrets.token_urlsafe(9)
-        self._parked: dict[str, _Parked] = {}
+        self._parked: dict[str, _Parked[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._parked)
+
+    async def call(
+        self,
+        caller: CallSite,
+        params: Shallow,
+        binding: str,
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
+        server: str = "",
+        most: int = MAX_PARKED,
+    ) -> T | bytes:
+        """Make the call that a stateless request asks for, or go on with it where the request brings input.
+
+        Takes what is said of that out of the params. Raises RpcError.
+        """
+        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        if state is None:
+            return await self.run(caller, declared_in(params), binding, start, server, most)
+        token = (jsonrpc.object_of(params.get("_meta")) or {}).get("progressToken")
+        outcome: T | bytes = await self.resume(caller, binding, jsonrpc.text(state) or "", given or {}, token)
+        return outcome
 
     async def run(
         self,
         caller: CallSite,
         features: tuple[str, ...],
         binding: str,
-        start: Callable[[ParkingSite], Call],
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
         server: str = "",
         most: int = MAX_PARKED,
-    ) -> tuple[Connection, Reply] | bytes:
+    ) -> T | bytes:
         """Make a call: its outcome, or an ``input_required`` result (JSON) when it was parked.
 
         :param most: calls that may be parked of this server: each is one that it still serves.
@@ -151,7 +182,7 @@ class Parking:
         handle: str,
         responses: Mapping[str, Raw],
         token: Raw | None = None,
-    ) -> tuple[Connection, Reply] | bytes:
+    ) -> Any | bytes:
         """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here.
 
         :param token: the progress token of the retry.
@@ -194,14 +225,14 @@ class Parking:
         """Give up a parked call; a handle that is not good here is ignored."""
         opened = self._sealer.open(principal, binding, handle)
         if opened is not None:
-            self._expire(opened.partition(" ")[2], reason)
+            self._expire(opened.partition(" ")[2], CallCancelled(reason))
 
-    async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
+    async def _outcome(self, parked: _Parked[T]) -> T | bytes:
         site, task = parked.site, parked.task
         try:
             while True:
                 if task.done():
-                    return _told(task.result(), site)
+                    return task.result()
                 if site.asked:
                     await asyncio.wait({task}, timeout=SIBLINGS)
                     if site.asked and not task.done():
@@ -217,9 +248,9 @@ class Parking:
             task.cancel()
             raise
 
-    def _park(self, parked: _Parked) -> bytes:
+    def _park(self, parked: _Parked[Any]) -> bytes:
         if not self._has_room(parked):
-            parked.site.cancel("too many calls wait for input")
+            parked.site.give_up(Unanswered("too many calls wait for input"))
             parked.task.add_done_callback(_seen)
             raise TooManyParked(
                 protocol.INTERNAL_ERROR,
@@ -249,7 +280,7 @@ class Parking:
             }
         )
 
-    def _has_room(self, parked: _Parked) -> bool:
+    def _has_room(self, parked: _Parked[Any]) -> bool:
         """Whether one more call may be parked; the one that has waited for longest may have to make way."""
         of_server = [ident for ident, one in self._parked.items() if one.server == parked.server]
         if len(of_server) < parked.most and len(self._parked) < MAX_PARKED:
@@ -258,16 +289,16 @@ class Parking:
         oldest = min(rivals, key=lambda ident: self._parked[ident].since)
         if time.monotonic() - self._parked[oldest].since < MAKES_WAY:
             return False
-        self._expire(oldest, "other calls had to be parked")
+        self._expire(oldest, Unanswered("other calls had to be parked"))
         return True
 
-    def _expire(self, ident: str, reason: str = "the client did not give the input in time") -> None:
+    def _expire(self, ident: str, why: CallCancelled | None = None) -> None:
         parked = self._parked.pop(ident, None)
         if parked is not None:
             if parked.timer is not None:
                 parked.timer.cancel()
             parked.task.add_done_callback(_seen)
-            parked.site.cancel(reason)
+            parked.site.give_up(why or Unanswered("the client did not give the input in time"))
 
     async def close(self) -> None:
         """Give up every parked call."""
@@ -279,23 +310,6 @@ class Parking:
         await asyncio.gather(*(one.task for one in parked), return_exceptions=True)
 
 
-def _told(outcome: tuple[Connection, Reply], site: ParkingSite) -> tuple[Connection, Reply]:
-    """The outcome of a call, unless it failed for want of what its client did not declare.
-
-    :raises RpcError: -32021 (2026-07-28, Base Protocol: Error Codes).
-    """
-    _, reply = outcome
-    if reply.error is None or not site.lacking:
-        return outcome
-    raise RpcError(
-        protocol.MISSING_CLIENT_CAPABILITY,
-        f"The server asked for what this client does not declare, and failed: {jsonrpc.describe(reply.error)}",
-        "Declare the capability, or use a client that has it.",
-        status=400,
-        requiredCapabilities=capabilities_of(tuple(sorted(site.lacking))),
-    )
-
-
-def _seen(task: asyncio.Task[tuple[Connection, Reply]]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # nobody waits for it any more

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import features_of
-from gateway.bridge.parking import Parking
+from gateway.bridge.features import capabilities_of, declared_in
+from gateway.bridge.parking import Parking, ParkingSite
 from gateway.bridge.rewrites import MAY_ASK
 from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.calls import CallLog
@@ -20,6 +20,8 @@ from gateway.errors import RpcError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
 from gateway.sealing import KeyRing, Purpose, Sealer
+from gateway.upstream.base import Connection
+from gateway.upstream.call import Reply
 from gateway.upstream.supervisor import Upstream
 
 STATE_LIFETIME: Final = 24 * 3600.0
@@ -124,32 +126,29 @@ class Forwarder:
     ) -> bytes:
         """Call a handshake-era server for a stateless client, which is asked for input between results."""
         binding = binding_of(upstream.name, method, params)
-        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
-        given = jsonrpc.object_of(responses)
-        if given is None and not jsonrpc.is_null(responses):
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                "inputResponses must be an object.",
-                "Answer each request by its key.",
-            )
-        meta = jsonrpc.object_of(params.get("_meta")) or {}
-        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
-        features = features_of(jsonrpc.value(declared) if declared is not None else None)
-        if state is not None:
-            token = meta.get("progressToken")
-            outcome = await self.parking.resume(
-                caller, binding, jsonrpc.text(state) or "", given or {}, token
-            )
-        else:
-            outcome = await self.parking.run(
-                caller,
-                features,
-                binding,
-                lambda site: upstream.request(caller.era, method, params, site=site),
-                upstream.name,
-                upstream.parkable,
-            )
+
+        async def made(site: ParkingSite) -> tuple[Connection, Reply]:
+            return _told(await upstream.request(caller.era, method, params, site=site), site)
+
+        outcome = await self.parking.call(caller, params, binding, made, upstream.name, upstream.parkable)
         if isinstance(outcome, bytes):
             return jsonrpc.result(ident, outcome)
         connection, reply = outcome
-        return passed(ident, crossed(caller, connection, reply, method, features))
+        return passed(ident, crossed(caller, connection, reply, method, declared_in(params)))
+
+
+def _told(outcome: tuple[Connection, Reply], site: ParkingSite) -> tuple[Connection, Reply]:
+    """The outcome of a call, unless it failed for want of what its client did not declare.
+
+    :raises RpcError: -32021 (2026-07-28, Base Protocol: Error Codes).
+    """
+    _, reply = outcome
+    if reply.error is None or not site.lacking:
+        return outcome
+    raise RpcError(
+        protocol.MISSING_CLIENT_CAPABILITY,
+        f"The server asked for what this client does not declare, and failed: {jsonrpc.describe(reply.error)}",
+        "Declare the capability, or use a client that has it.",
+        status=400,
+        requiredCapabilities=capabilities_of(tuple(sorted(site.lacking))),
+    )
