@@ -320,7 +320,7 @@ def test_garbage_from_the_client_is_refused_and_harms_nothing(
         link.message()
         client.write(line + b"\n\n  \n")
         refusal = client.message()
-        assert (refusal["id"], refusal["error"]["code"]) == (None, code)
+        assert ("id" in refusal, refusal["error"]["code"]) == (False, code)
         client.request(1, "ping")
         link.answer(link.message(), {})
         assert client.message() == {"jsonrpc": "2.0", "id": 1, "result": {}}
