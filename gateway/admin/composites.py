@@ -58,6 +58,7 @@ class CompositeRoutes:
     async def promote(self, request: Request) -> Response:
         """Give a run's plan a name; it is a tool from then on, approved by whoever asks for it here."""
         from gateway.planning import composed
+        from gateway.planning.promotion import promote
 
         try:
             body = msgspec.json.decode(await request.body(), type=Body)
@@ -72,7 +73,7 @@ class CompositeRoutes:
                 "Give that server another name.",
                 status=409,
             )
-        made = await composed.promote(gateway.runs, body.run, body.name, body.description, body.fixed)
+        made = await promote(gateway.runs, body.run, body.name, body.description, body.fixed)
         if known is None:
             await gateway.roster.add(composed.SPEC)
         await gateway.roster.resync(composed.SERVER)

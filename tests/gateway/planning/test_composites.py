@@ -15,6 +15,7 @@ from toolset_parts import WORDS, Shelves, Visitor, approve, said, tool
 from gateway.admin.composites import CompositeRoutes
 from gateway.errors import NotFound
 from gateway.planning import composed
+from gateway.planning.promotion import promote
 from registry.toolsets import read
 from router.errors import BadRequest
 
@@ -248,10 +249,10 @@ async def test_what_did_not_work_or_has_no_name_cannot_be_promoted(tmp_path: Pat
             (run, "study", ("nothing",), "no value nothing"),
         ):
             with pytest.raises(BadRequest, match=words):
-                await composed.promote(runs, ident, name, "", fixed)
+                await promote(runs, ident, name, "", fixed)
         await here.promote(run, "study")
         with pytest.raises(BadRequest, match="already"):
-            await composed.promote(runs, run, "study")
+            await promote(runs, run, "study")
 
 
 async def test_taken_back_it_is_gone_and_the_last_one_takes_the_server_along(tmp_path: Path) -> None:

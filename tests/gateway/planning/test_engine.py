@@ -22,7 +22,7 @@ from gateway.planning.engine import Engine, EngineState
 from gateway.upstream.lifeline import MARKER
 from registry.toolsets import read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]  # the first one makes a checkpoint
 LONG = 90.0
 """Seconds for a start of the engine on a busy machine."""
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
