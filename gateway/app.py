@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,44 +15,38 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from gateway import jsonrpc, protocol
+from gateway import jsonrpc
 from gateway.bridge.tasks import Tasks
 from gateway.bridge.taskstate import Task
 from gateway.calls import CallLog
 from gateway.catalog import Catalog, NamePolicy
 from gateway.clients import Clients
-from gateway.config.servers import resolve
 from gateway.config.settings import Settings
 from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.notices import Notices
-from gateway.errors import GatewayError, NotApproved, NotFound, RpcError
+from gateway.errors import GatewayError
 from gateway.finder import Finder
 from gateway.following import Follower
 from gateway.hosted.calls import UsageBook
-from gateway.hosted.entry import approval_of, is_hosted, launched
-from gateway.hosted.environments import Environments
+from gateway.hosted.entry import is_hosted
 from gateway.interests import Interests
 from gateway.jsonrpc import Shallow
 from gateway.listings import Listings
 from gateway.memory import Memory
-from gateway.planning.planners import Planners
-from gateway.planning.runs import Runs
-from gateway.planning.tools import PlanTools
+from gateway.planning.wiring import Planning
 from gateway.policy.pins import PinPolicy, policy_of
-from gateway.protocol import Era
 from gateway.registering import Registrar
+from gateway.roster import Roster
+from gateway.starting import Starting
 from gateway.toolsets.book import Toolsets
 from gateway.upstream.base import Connection
-from gateway.upstream.isolation import isolated
-from gateway.upstream.lifeline import Lifeline
 from gateway.upstream.pool import Connector
 from gateway.upstream.private import Home
-from gateway.upstream.serverlog import ServerLog, log_path
-from gateway.upstream.supervisor import State, Upstream
+from gateway.upstream.serverlog import ServerLog
+from gateway.upstream.supervisor import Upstream
 from registry.counters import Counter
-from registry.model import Approval, ItemKind, Origin, Server, ServerCatalog, ServerSpec, Transport
+from registry.model import ItemKind, Server, ServerCatalog, ServerSpec, Transport
 from registry.store import Store
-from registry.sync import SyncReport
 from registry.tasks import TaskRecords
 
 if TYPE_CHECKING:
@@ -64,8 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("toolyard")
 T = TypeVar("T")
 
-DRAIN: Final = 30.0
-"""Seconds that calls in flight may take to finish when their server is removed or changed."""
 LAST_CALLS: Final = 0.5
 """Seconds that calls in flight may take to finish when the gateway ends."""
 WATCH_EVERY: Final = 5.0
@@ -109,7 +98,6 @@ class Gateway:
         self.settings = settings
         self.store = store
         self.started_at = time.time()
-        self.config_file: str | None = None
         self.config_error: str | None = None
         self.servers: dict[str, Server] = {}
         self.clients = Clients(store, self._stored)
@@ -131,6 +119,22 @@ class Gateway:
             self._lists_changed,
             cache_writer,
         )
+        self.usage = UsageBook()
+        self.starting = Starting(store, self._stored, self._upstreams, log_dir)
+        self.roster = Roster(
+            self.servers,
+            self._upstreams,
+            self,
+            store,
+            self._stored,
+            tasks,
+            self.starting,
+            self._listings,
+            self.registrar,
+            self.usage,
+            settings.timeout,
+            trust_config=trust_config,
+        )
         self.following = Follower(store, identity or secrets.token_hex(16), self._stored)
         owner = self.following.owner
         self.tasks = Tasks(TaskRecords(store), self._stored, tasks, self._task_changed, owner=owner)
@@ -141,9 +145,20 @@ class Gateway:
         self.notices.tasks = self.dispatcher.tasks
         finder = Finder(store, search_dir, settings.search, tasks)
         self.registrar.listen(finder.hear)
-        self.planners = Planners(finder)
-        self.runs = Runs(self, store, self.servers, tasks, journal, self.calls, self.planners.again)
-        plans = PlanTools(self.runs, self.planners) if journal is not None else None
+        self._planning = Planning(
+            self,
+            store,
+            self.servers,
+            settings,
+            tasks,
+            self.calls,
+            finder,
+            self.starting.lifeline,
+            journal=journal,
+            log_dir=log_dir,
+        )
+        self.planners, self.runs = self._planning.planners, self._planning.runs
+        plans = self._planning.tools
         self.toolsets = Toolsets(
             self, store, self._stored, settings, tasks, self._interests, finder, toolset_cache, plans
         )
@@ -151,22 +166,14 @@ class Gateway:
         self.tasks.opener = self.toolsets.view
         following = self.following
         following.on(Counter.KEYS, self.clients.follow)
-        following.on(Counter.SERVERS, self._follow_servers)
+        following.on(Counter.SERVERS, self.roster.follow)
         following.on(Counter.APPROVALS, self._follow_approvals)
         following.on(Counter.TOOLSETS, self.toolsets.follow)
         following.on(Counter.TOOLS, finder.follow)
         following.on(Counter.ADAPTERS, finder.follow)
         following.on(Counter.TASKS, self.tasks.follow)
         self._tasks = tasks
-        self._trust_config = trust_config
-        self._trusted: dict[str, ServerSpec] = {}
-        self._environ = dict(os.environ)
         self._store_turn = anyio.CapacityLimiter(1)
-        self._lifeline = Lifeline()
-        self._environments = Environments(self._lifeline)
-        self.usage = UsageBook()
-        self._log_dir = log_dir
-        self._logs: dict[str, ServerLog] = {}
         self._watched = 0
         self._memory = Memory()
 
@@ -229,35 +236,13 @@ class Gateway:
         """Do store work in a worker thread, one piece at a time."""
         return await anyio.to_thread.run_sync(work, limiter=self._store_turn)
 
-    # servers
-
     async def start(self, specs: Iterable[ServerSpec], starters: Iterable[ServerSpec] = ()) -> None:
         """Take up the servers of the configuration and of the store, and begin to connect to them.
 
         :param starters: served, approved, when there is no other server at all.
         """
-        specs = list(specs)
         await self.following.start()
-        if self._trust_config:
-            self._trusted = {spec.name: spec for spec in specs}
-        known = {server.name: server for server in await self._stored(self.store.servers)}
-        added = [server for server in known.values() if server.origin is Origin.ADDED]
-        wanted = [Server(spec, Origin.CONFIG, ordinal) for ordinal, spec in enumerate(specs)]
-        taken = {server.name for server in wanted}
-        wanted += [server for server in added if server.name not in taken]
-        for ordinal, starter in enumerate(() if wanted else starters):
-            if (last := known.get(starter.name)) is not None and last.origin is Origin.STARTER:
-                starter = replace(starter, disabled=last.spec.disabled)
-            self._trusted[starter.name] = starter
-            wanted.append(Server(starter, Origin.STARTER, ordinal))
-        await self._listings.load({server.name for server in wanted})
-        await self._stored(partial(self._save_servers, known, wanted))
-        await self.registrar.gone(known.keys() - {server.name for server in wanted})
-        for server in wanted:
-            await self._list_from_manifest(server)
-        for server in wanted:
-            self._add(server)
-        await self._listings.rebuild()
+        await self.roster.start(specs, starters)
         await self.toolsets.load()
         await self.tasks.start()
         self._tasks.start_soon(self._keep_watch, name="watch servers")
@@ -281,183 +266,6 @@ class Gateway:
                 if self._watched % HEALTH_EVERY == 0:
                     self._tasks.start_soon(upstream.health.check, name=f"check {upstream.name}")
 
-    async def restart(self, name: str) -> None:
-        """End a server's connections and start it anew. Raises NotFound."""
-        if name not in self._upstreams:
-            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
-        upstream = self._upstreams[name]
-        await upstream.restart()
-        self._tasks.start_soon(self._warm, upstream, name=f"warm {name}")
-
-    async def enable(self, name: str, enabled: bool) -> None:
-        """Switch a server on or off for good. Raises NotFound, RpcError for one of the servers file."""
-        server = self.servers.get(name)
-        if server is None:
-            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
-        if server.spec.disabled is not enabled:
-            return
-        if server.origin is Origin.CONFIG:
-            value = str(not enabled).lower()
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                f"Server '{name}' is set by {self.config_file}.",
-                f'Write "disabled": {value} into its entry there; the change applies at once.',
-                status=409,
-            )
-        changed_server = replace(server, spec=replace(server.spec, disabled=not enabled))
-        if self._trusted.get(name) == server.spec:
-            self._trusted[name] = changed_server.spec
-        await self._stored(partial(self.store.put_server, changed_server))
-        self._retire(name)
-        self._add(changed_server)
-        await self._listings.rebuild()
-
-    def _save_servers(self, known: Mapping[str, Server], wanted: Iterable[Server]) -> None:
-        names = set()
-        for server in wanted:
-            names.add(server.name)
-            if known.get(server.name) != server:
-                self.store.put_server(server)
-        for name in known.keys() - names:
-            self.store.remove_server(name)
-
-    def _add(self, server: Server, *, start: bool = True) -> Upstream:
-        self.servers[server.name] = server
-        upstream = self._upstreams[server.name] = Upstream(server, self, self._tasks, self.settings.timeout)
-        if is_hosted(server.spec):
-            upstream.usage = self.usage
-        if start and not server.spec.disabled:
-            self._listings.expect(server.name)
-            self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")
-        return upstream
-
-    async def _list_from_manifest(self, server: Server) -> None:
-        """Take over what a converted service, if approved, will list before it is built or started."""
-        if not is_hosted(server.spec):
-            return
-        from gateway.hosted.catalog import catalog_of
-
-        try:
-            await self._permit(server)
-            await self._listings.take(await anyio.to_thread.run_sync(catalog_of, server.spec))
-        except GatewayError as error:  # met again, and shown, when the service is prepared
-            log.debug("server '%s' is not listed from its manifest: %s", server.name, error)
-
-    async def _warm(self, upstream: Upstream) -> None:
-        if is_hosted(upstream.server.spec):
-            await upstream.prepare()  # the first call starts it
-            return
-        catalog = self._listings.known(upstream.name)
-        try:
-            await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
-        except GatewayError as error:
-            log.debug("server '%s' is not ready: %s", upstream.name, error)
-            self._listings.seen(upstream.name)
-
-    async def configure(self, specs: Iterable[ServerSpec]) -> None:
-        """Take a new version of the servers file. Unchanged servers notice nothing."""
-        wanted = {spec.name: Server(spec, Origin.CONFIG, ordinal) for ordinal, spec in enumerate(specs)}
-        for name, server in list(self.servers.items()):
-            if server.origin is Origin.CONFIG and name not in wanted:
-                await self.remove(name)
-        for name, server in wanted.items():
-            old = self.servers.get(name)
-            if old == server:
-                continue
-            if old is not None and old.origin is not Origin.CONFIG:
-                log.warning(
-                    "server '%s' of the servers file is ignored: one of that name was added by hand", name
-                )
-                continue
-            await self._stored(partial(self.store.put_server, server))
-            if old is not None and old.spec == server.spec:
-                self.servers[name] = self._upstreams[name].server = server  # only its place has changed
-                continue
-            if old is not None:
-                self._retire(name)
-            else:
-                for starter in [s for s in self.servers.values() if s.origin is Origin.STARTER]:
-                    await self.remove(starter.name)
-            await self._list_from_manifest(server)
-            self._add(server)
-        await self._listings.rebuild()
-
-    async def add(self, spec: ServerSpec, *, approve: bool = True) -> Upstream:
-        """Add a server by hand; its command is thereby approved. Raises GatewayError.
-
-        :param approve: without, nothing is started or reached: a person looks at it first.
-        """
-        if spec.name in self.servers and self.servers[spec.name].origin is not Origin.STARTER:
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                f"There is a server named '{spec.name}' already.",
-                f"Choose another name, or run: toolyard remove {spec.name}.",
-                status=409,
-            )
-        isolated(spec)  # a value that means nothing is refused before anything is kept
-        ordinal = max([1000, *(server.ordinal + 1 for server in self.servers.values())])
-        server = Server(spec, Origin.ADDED, ordinal)
-        approval = await self._approval(spec) if approve else None
-        await self._stored(partial(self.store.put_server, server))
-        if approval is not None:
-            await self._stored(partial(self.store.approve, approval))
-        if spec.name in self.servers:
-            self._retire(spec.name)
-        await self._list_from_manifest(server)
-        upstream = self._add(server, start=approve)
-        if not approve and spec.transport is Transport.STDIO and not spec.disabled:
-            upstream.await_approval()
-        if is_hosted(spec):
-            await self._listings.rebuild()  # nothing else tells clients: it is not started yet
-        return upstream
-
-    async def remove(self, name: str, *, pins: bool = False) -> None:
-        """Forget a server; calls in flight may finish. Raises NotFound.
-
-        :param pins: forget what was approved of its tools, too: a person wants it gone.
-        """
-        if name not in self.servers:
-            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
-        self._retire(name)
-        del self.servers[name]
-        self._listings.forget(name)
-        self._trusted.pop(name, None)
-        await self._stored(partial(self.store.remove_server, name))
-        await (self.registrar.forget(name) if pins else self.registrar.gone([name]))
-        await self._listings.rebuild()
-
-    def _retire(self, name: str) -> None:
-        upstream = self._upstreams.pop(name)
-        self._listings.seen(name)
-        self._tasks.start_soon(upstream.close, DRAIN, name=f"retire {name}")
-
-    async def approve(self, name: str) -> str:
-        """Approve a server's command as it stands, and start it. Returns what was approved."""
-        if name not in self.servers:
-            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
-        approval = await self._approval(self.servers[name].spec)
-        if approval is not None:
-            await self._stored(partial(self.store.approve, approval))
-        await self._list_from_manifest(self.servers[name])
-        await self._listings.rebuild()
-        upstream = self._upstreams[name]
-        upstream.wake()
-        self._tasks.start_soon(self._warm, upstream, name=f"warm {name}")
-        return approval.detail if approval is not None else "a remote server needs no approval"
-
-    async def _approval(self, spec: ServerSpec) -> Approval | None:
-        if spec.transport is not Transport.STDIO:
-            return None
-        key, detail = await anyio.to_thread.run_sync(lambda: approval_of(spec, self._environ))
-        return Approval(key, spec.name, detail, time.time())
-
-    async def approval_state(self, spec: ServerSpec) -> dict[str, object] | None:
-        """The approval key of a command and whether a person has approved it. Raises GatewayError."""
-        approval = await self._approval(spec)
-        if approval is None:
-            return None
-        return {"key": approval.key, "approved": approval.key in await self._stored(self.store.approvals)}
-
     def pin_policy(self, name: str) -> PinPolicy:
         """What becomes of changed definitions of a server: its entry's ``pins``, else the setting.
 
@@ -475,46 +283,11 @@ class Gateway:
         said = said.get(tool) if isinstance(said, dict) else said
         return float(said) if isinstance(said, (int, float)) and 0 <= said < 1e9 else 0.0
 
-    async def resync(self, name: str) -> SyncReport | None:
-        """Connect to a server where it is not, and bring the registry in step with what it lists now.
-
-        Returns what changed, or None where it could not be listed. Raises GatewayError.
-        """
-        upstream = self._upstreams.get(name)
-        if upstream is None:
-            raise NotFound(f"There is no server named '{name}'.", "See: toolyard status.")
-        catalog = self._listings.known(name)
-        connection = await upstream.connect(Era(catalog.era) if catalog is not None else Era.HANDSHAKE)
-        return await self._listings.sync(upstream, connection, None, always=True)
-
     async def reshow(self) -> None:
         """What is approved has changed: clients are shown what is served from now on."""
         await self._listings.rebuild()
 
     # what other gateways on the same store have changed
-
-    async def _follow_servers(self) -> None:
-        """Take up the servers that were added, changed or removed by hand at another gateway."""
-        stored = {server.name: server for server in await self._stored(self.store.servers)}
-        gone = [name for name, s in self.servers.items() if s.origin is Origin.ADDED and name not in stored]
-        for name in gone:
-            self._retire(name)
-            del self.servers[name]
-            self._listings.forget(name)
-        fresh = [
-            server
-            for name, server in stored.items()
-            if server.origin is Origin.ADDED
-            and self.servers.get(name) != server
-            and (name not in self.servers or self.servers[name].origin is Origin.ADDED)
-        ]
-        for server in fresh:
-            if server.name in self.servers:
-                self._retire(server.name)
-            await self._list_from_manifest(server)
-            self._add(server)
-        if gone or fresh:
-            await self._listings.rebuild()
 
     async def _follow_approvals(self) -> None:
         """Serve what was approved at another gateway, and nothing that was withheld there."""
@@ -525,47 +298,13 @@ class Gateway:
 
     def server_log(self, name: str) -> ServerLog:
         """The log of a server, the same one across restarts."""
-        if name not in self._logs:
-            path = log_path(self._log_dir, name) if self._log_dir is not None else None
-            self._logs[name] = ServerLog(path)
-        return self._logs[name]
+        return self.starting.server_log(name)
 
     async def connector(self, server: Server) -> Connector:
         """Resolve and check an entry. Raises NotApproved, ConfigError."""
-        hosted = is_hosted(server.spec)
-        await self._permit(server)
-        if not hosted:
-            spec = resolve(server.spec, self._environ)
-        else:
-            spec = await anyio.to_thread.run_sync(launched, server.spec)
-            if await self._environments.missing(server.spec):
-                await self._build(server.spec)
-        return Connector(spec, self._environ, self._lifeline, self.server_log(server.name))
-
-    async def _permit(self, server: Server) -> None:
-        """Raises NotApproved, and whatever keeps an entry from being approved."""
-        approval = await self._approval(server.spec)
-        if approval is not None and approval.key not in await self._stored(self.store.approvals):
-            if self._trusted.get(server.name) != server.spec:
-                raise NotApproved(
-                    f"The command of server '{server.name}' has not been approved: {approval.detail}.",
-                    f"Run: toolyard approve {server.name}.",
-                )
-            await self._stored(partial(self.store.approve, approval))
-            del self._trusted[server.name]  # as it stood at start: what replaces the program is asked about
-
-    async def _build(self, spec: ServerSpec) -> None:
-        upstream, server_log = self._upstreams.get(spec.name), self.server_log(spec.name)
-        before = upstream.state if upstream is not None else None
-        if upstream is not None and before is not None:
-            upstream.state = State.BUILDING
-        server_log.write("[toolyard] building the environment")
-        try:
-            await self._environments.ready(spec)
-        finally:
-            if upstream is not None and before is not None and upstream.state is State.BUILDING:
-                upstream.state = before
-        server_log.write("[toolyard] the environment is built")
+        if server.spec.transport is Transport.OWN:
+            return self._planning.connector(server.spec)
+        return await self.starting.connector(server)
 
     async def on_ready(self, upstream: Upstream, connection: Connection) -> None:
         """Bring the catalog up to date with a server that was connected."""
@@ -602,7 +341,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every stream and every server, within seconds."""
-        await self.runs.close()
+        await self._planning.close()
         self.notices.close()
         self.clients.close_streams()
         await self.tasks.close()
@@ -611,10 +350,7 @@ class Gateway:
         await asyncio.gather(*(upstream.quiet(LAST_CALLS) for upstream in self._upstreams.values()))
         self.clients.give_up()
         await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
-        await self._environments.close()
         await self.clients.close()
-        await self._lifeline.close()
+        await self.starting.close()
         await self.calls.flush()
         await self.following.close()
-        for server_log in self._logs.values():
-            server_log.flush()

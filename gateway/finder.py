@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.abc
 
 from gateway.config.settings import SearchSettings
+from gateway.threads import daemon
 from registry.errors import RegistryError, SearchError
 from registry.store import Store
 
@@ -220,29 +220,5 @@ class Finder:
 
 
 async def _threaded(work: Callable[[], T]) -> T:
-    """Run work in a thread that does not hold up the end of the process, which training may outlast."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
-    def run() -> None:
-        value: Any = None
-        problem: BaseException | None = None
-        try:
-            value = work()
-        except BaseException as error:  # raised where it is awaited
-            problem = error
-        try:
-            loop.call_soon_threadsafe(settle, value, problem)
-        except RuntimeError:
-            return  # the loop has ended, and nobody waits
-
-    threading.Thread(target=run, name="search", daemon=True).start()
-    return await future
+    """Do work that the end of the process need not wait for: training may outlast it."""
+    return await daemon(work, "search")

@@ -18,7 +18,8 @@ from gateway.endpoint.sessions import UNSET_LEVEL, Session
 from gateway.errors import GatewayError, RpcError, UpstreamUnavailable
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
-from gateway.upstream.supervisor import State, Upstream
+from gateway.upstream.state import State
+from gateway.upstream.supervisor import Upstream
 
 log = logging.getLogger("toolyard")
 
@@ -89,7 +90,7 @@ class Interests:
             upstream = self._board.upstreams.get(server)
             if upstream is None:
                 raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the resources again.")
-            await upstream.watch(uri)
+            await upstream.watches.add(uri)
             self._subscribed[uri] = server
         session.subscriptions.add(uri)
 
@@ -105,7 +106,7 @@ class Interests:
         if uri in self._subscribed and not wanted:
             upstream = self._board.upstreams.get(self._subscribed.pop(uri))
             if upstream is not None:
-                await upstream.unwatch(uri)
+                await upstream.watches.remove(uri)
 
     async def watch(self, uris: frozenset[str]) -> None:
         """Have servers tell of updates to what a listener of the stateless era asked for.
@@ -145,7 +146,7 @@ class Interests:
     async def _try_to_watch(self, upstream: Upstream | None, uri: str) -> None:
         try:
             if upstream is not None:
-                await upstream.watch(uri)
+                await upstream.watches.add(uri)
         except GatewayError as error:
             log.info("updates of %s will not be heard of: %s", uri, error)
         finally:
@@ -225,5 +226,6 @@ class Interests:
         try:
             params = {"level": jsonrpc.raw(level)}
             await upstream.request(Era.HANDSHAKE, "logging/setLevel", params, timeout=WATCH_TIMEOUT)
+            await upstream.lanes.log_from(level)
         except GatewayError as error:
             log.debug("setting the log level of server '%s': %s", upstream.name, error)

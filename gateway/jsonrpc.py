@@ -145,15 +145,27 @@ def notification(method: str, params: bytes | Raw | None = None) -> bytes:
     return head + (b',"params":%b}' % bytes(params) if params is not None else b"}")
 
 
+_BEFORE_ID: Final = len(b'{"jsonrpc":"2.0","id":')
+
+
 def result(ident: bytes | Raw, payload: bytes | Raw) -> bytes:
     """A response carrying a result; both arguments are JSON. The id always stands second."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(ident), bytes(payload))
 
 
 def error(ident: bytes | Raw | None, payload: bytes | Raw | Mapping[str, Any]) -> bytes:
-    """A response carrying an error object; without an id it says ``"id":null``."""
+    """A response carrying an error object. Where no id could be read it has none: never null (MCP, Messages)."""
     body = _encoder.encode(payload) if isinstance(payload, Mapping) else bytes(payload)
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_NULL if ident is None else bytes(ident), body)
+    if ident is None:
+        return b'{"jsonrpc":"2.0","error":%b}' % body
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (bytes(ident), body)
+
+
+def failure(answer: bytes, ident: bytes | Raw) -> int | None:
+    """The code of a response that carries an error, made here for this id; None for a result."""
+    if not answer.startswith(b',"error":', _BEFORE_ID + len(bytes(ident))):
+        return None
+    return error_code(shallow(answer)["error"])
 
 
 def request_id(message: Shallow) -> Raw | None:

@@ -23,7 +23,8 @@ from gateway.registering import Registrar, StoreWork
 from gateway.upstream.base import Connection
 from gateway.upstream.fetch import LISTS, fetch_catalog
 from gateway.upstream.peer import client_info
-from gateway.upstream.supervisor import State, Upstream
+from gateway.upstream.state import State
+from gateway.upstream.supervisor import Upstream
 from registry.errors import RegistryError
 from registry.model import ItemKind, Server, ServerCatalog
 from registry.store import Store

@@ -192,7 +192,7 @@ class Configuration:
         gateway.config_error = None
         log.info("the servers file %s has changed", self.path)
         try:
-            await gateway.configure(specs)
+            await gateway.roster.configure(specs)
         except (GatewayError, RegistryError) as error:
             log.error("applying %s: %s", self.path, error)
 
@@ -255,7 +255,7 @@ async def _run(
             toolset_cache=lambda name, data: write_private(state.toolset_cache(name), data),
             identity=identity(state.identity),
         )
-        gateway.config_file = str(configuration.path) if specs or configuration.named else None
+        gateway.roster.config_file = str(configuration.path) if specs or configuration.named else None
         endpoint = HttpEndpoint(gateway.dispatcher, gateway.notices, gateway.events, settings.max_body)
         relays = Relays(gateway)
         hosts = (

@@ -54,6 +54,9 @@ def serve(
         str, typer.Option(help="Address to bind; other than loopback needs --token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8000,
+    fd: Annotated[
+        int | None, typer.Option(help="A bound socket that was inherited, in place of --host and --port.")
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="TOOLYARD_INFER_TOKEN", help="Bearer token that clients must send.")
     ] = None,
@@ -101,6 +104,7 @@ def serve(
             ServerConfig(name or model.resolve().name, token, hosts, drain_seconds),
             host,
             port,
+            fd,
         )
     except (InferenceError, ValueError) as problem:
         _complain(problem)

@@ -16,6 +16,8 @@ class Transport(StrEnum):
     """Streamable HTTP, 2025-03-26 and later; falls back to HTTP+SSE where the server speaks only that."""
     SSE = "sse"
     """HTTP+SSE of 2024-11-05."""
+    OWN = "own"
+    """Not at all: the gateway itself has the tools, composed of those of others."""
 
 
 class Origin(StrEnum):

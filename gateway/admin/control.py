@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import jsonrpc, protocol
+from gateway.admin.composites import CompositeRoutes
 from gateway.admin.plans import PlanRoutes
 from gateway.admin.registry import RegistryApi
 from gateway.admin.runs import RunRoutes
@@ -106,6 +107,7 @@ class ControlApi:
             *RegistryApi(self._gateway).routes(),
             *ToolsetRoutes(self._gateway).routes(),
             *PlanRoutes(self._gateway).routes(),
+            *CompositeRoutes(self._gateway).routes(),
             *RunRoutes(self._gateway.runs).routes(guarded),
         ]
         starlette = Starlette(routes=routes)
@@ -130,8 +132,9 @@ class ControlApi:
                     "relays": self._relays(),
                     "auth": self._auth,
                     "state_dir": str(self._state_dir),
-                    "config": {"file": gateway.config_file, "error": gateway.config_error},
+                    "config": {"file": gateway.roster.config_file, "error": gateway.config_error},
                 },
+                "planner": gateway.planners.state(),
                 "approvals": gateway.toolsets.approvals.rows(),
                 "toolsets": sorted(gateway.toolsets.all()),
                 "servers": [self._row(upstream) for upstream in self._ordered()],
@@ -222,7 +225,7 @@ class ControlApi:
         if spec.transport is not Transport.STDIO:
             return None
         try:
-            return await self._gateway.approval_state(spec)
+            return await self._gateway.starting.approval_state(spec)
         except GatewayError as error:
             return {"key": None, "approved": False, "error": error.message}
 
@@ -352,9 +355,9 @@ class ControlApi:
         if body.get("pending") is True:
             extra.pop("disabled", None)
             off = replace(spec, extra={**spec.extra, **extra}, disabled=body.get("disabled") is True)
-            upstream = await self._gateway.add(off, approve=False)
+            upstream = await self._gateway.roster.add(off, approve=False)
             return json_answer({"server": self._row(upstream), "tools": []})
-        upstream = await self._gateway.add(replace(spec, extra={**spec.extra, **extra}))
+        upstream = await self._gateway.roster.add(replace(spec, extra={**spec.extra, **extra}))
         return lines_answer(self._added(upstream))
 
     async def _added(self, upstream: Upstream) -> AsyncIterator[bytes]:
@@ -368,30 +371,30 @@ class ControlApi:
     async def remove(self, request: Request) -> Response:
         """Forget a server."""
         name = request.path_params["name"]
-        await self._gateway.remove(name, pins=True)
+        await self._gateway.roster.remove(name, pins=True)
         return json_answer({"removed": name})
 
     async def approve(self, request: Request) -> Response:
         """Approve a server's command as it stands."""
         name = request.path_params["name"]
-        return json_answer({"approved": name, "detail": await self._gateway.approve(name)})
+        return json_answer({"approved": name, "detail": await self._gateway.roster.approve(name)})
 
     async def restart(self, request: Request) -> Response:
         """End a server's connections and start it anew."""
         upstream = self._upstream(request.path_params["name"])
-        await self._gateway.restart(upstream.name)
+        await self._gateway.roster.restart(upstream.name)
         return lines_answer(self._added(upstream))
 
     async def enable(self, request: Request) -> Response:
         """Switch a server on."""
         name = request.path_params["name"]
-        await self._gateway.enable(name, True)
+        await self._gateway.roster.enable(name, True)
         return lines_answer(self._added(self._upstream(name)))
 
     async def disable(self, request: Request) -> Response:
         """Switch a server off; calls in flight may finish."""
         name = request.path_params["name"]
-        await self._gateway.enable(name, False)
+        await self._gateway.roster.enable(name, False)
         return json_answer({"disabled": name})
 
     async def logs(self, request: Request) -> Response:

@@ -41,7 +41,8 @@ class PlanRoutes:
         """The routes, for the control socket's application."""
         return [
             Route("/plans", guarded(told(self.plan)), methods=["POST"]),
-            Route("/plans/planner", guarded(self.planner), methods=["GET"]),
+            Route("/plans/planner", guarded(told(self.planner)), methods=["GET"]),
+            Route("/plans/planner/restart", guarded(self.restart), methods=["POST"]),
         ]
 
     async def plan(self, request: Request) -> Response:
@@ -57,7 +58,22 @@ class PlanRoutes:
         return json_answer({**found, **_chosen_from(proposal)})
 
     async def planner(self, request: Request) -> Response:
-        """Which planner is in use."""
+        """Which planner is in use, and why; with ``probe=1`` a remote endpoint is asked what it can do."""
+        planners = self._gateway.planners
+        probe = request.query_params.get("probe") == "1"
+        return json_answer(await planners.probed() if probe else planners.state())
+
+    async def restart(self, request: Request) -> Response:
+        """End the engine and forget its failures; the next plan starts it."""
+        engine = self._gateway.planners.engine
+        if engine is None:
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "This gateway runs no engine of its own.",
+                "Name a model's folder in [planner] of config.toml, then restart the gateway.",
+                status=409,
+            )
+        await engine.restart()
         return json_answer(self._gateway.planners.state())
 
     async def _scoped(self) -> tuple[Projection, Scopes]:

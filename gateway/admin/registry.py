@@ -58,7 +58,7 @@ class RegistryApi:
     async def _sync(self, servers: list[str]) -> AsyncIterator[bytes]:
         async def one(name: str) -> dict[str, Any]:
             try:
-                report = await self._gateway.resync(name)
+                report = await self._gateway.roster.resync(name)
             except GatewayError as error:
                 return {"server": name, "error": error.message, "hint": error.hint}
             if report is None:

@@ -21,9 +21,16 @@ class RunClient(ControlClient):
         """A plan for a request over every tool, with its questions and candidates; calls nothing."""
         return self._ask("POST", "/plans", {"request": request}, PLAN_SECONDS)
 
-    def planner(self) -> dict[str, Any]:
-        """Which planner is in use: ``name``, and whether it is ``loaded`` and compares by ``meaning``."""
-        return self._ask("GET", "/plans/planner")
+    def planner(self, *, probe: bool = False) -> dict[str, Any]:
+        """Which planner is in use and ``why``, whether it is ``loaded``, and the ``engine``, where it is ours.
+
+        :param probe: have a remote endpoint asked what it can do; ``problem`` says where it does not answer.
+        """
+        return self._ask("GET", f"/plans/planner?probe={int(probe)}")
+
+    def restart_engine(self) -> dict[str, Any]:
+        """End the engine and forget its failures."""
+        return self._ask("POST", "/plans/planner/restart")
 
     def start_run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a run: its id; or, with ``dry_run``, what the plan would do."""
@@ -54,6 +61,18 @@ class RunClient(ControlClient):
         """A person's word on a step that waits for it."""
         path = f"{_run(run)}/steps/{quote(step, safe='')}"
         self._ask("POST", path, {"verdict": verdict}, START_SECONDS)
+
+    def promote(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a tool of a run: the tool."""
+        return self._ask("POST", "/composites", body, START_SECONDS)
+
+    def composites(self) -> list[dict[str, Any]]:
+        """The tools that were made of runs."""
+        return list(self._ask("GET", "/composites", seconds=START_SECONDS)["composites"])
+
+    def demote(self, name: str) -> dict[str, Any]:
+        """Take one of them away. NotFound for an unknown name."""
+        return self._ask("DELETE", f"/composites/{quote(name, safe='')}", seconds=START_SECONDS)
 
 
 def _run(run: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway import jsonrpc
+from gateway import jsonrpc, protocol
 from gateway.jsonrpc import Shallow
 
 DECLARED: Final[dict[str, Any]] = {
@@ -34,6 +34,13 @@ def features_of(capabilities: Any) -> tuple[str, ...]:
     if isinstance(capabilities.get("roots"), dict):
         found.append("roots")
     return tuple(found)
+
+
+def declared_in(params: Shallow) -> tuple[str, ...]:
+    """The features that the client of a stateless request declares in its ``_meta``."""
+    meta = jsonrpc.object_of(params.get("_meta")) or {}
+    declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
+    return features_of(jsonrpc.value(declared)) if declared is not None else ()
 
 
 def capabilities_of(features: tuple[str, ...]) -> dict[str, Any]:

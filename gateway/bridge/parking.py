@@ -1,33 +1,39 @@
-"""Calls of stateless clients to handshake-era servers, parked while the client is asked for input.
+"""Calls of stateless clients, parked while the client is asked for input in their midst.
 
-The server sends a request in the course of a call; the client can only be told in the call's result.
-So the call stays alive here, the client gets an ``input_required`` result with a sealed handle, and
-its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip Requests).
+A handshake-era server, or a plan that is run here, asks something in the course of a call; the client can
+only be told in the call's result. So the call stays alive here, the client gets an ``input_required`` result
+with a sealed handle, and its retry, on whatever connection, resumes the call (2026-07-28, Multi Round-Trip
+Requests).
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import wanted_feature
+from gateway.bridge.features import declared_in, wanted_feature
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.sealing import Sealer
-from gateway.upstream.base import Connection
-from gateway.upstream.call import CallSite, Reply, Report, Respond, Withdraw
+from gateway.upstream.call import CallCancelled, CallSite, Report, Respond, Withdraw
 
 LIFETIME: Final = 600.0
 """Seconds a parked call waits for its client."""
 MAX_PARKED: Final = 1000
+MAKES_WAY: Final = 60.0
+"""Seconds after which a parked call makes way for another, where there are as many as there may be."""
+MAX_ASKED: Final = 32
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Questions one call may have open, and their size: all of them go into one result."""
 SIBLINGS: Final = 0.02
 """Seconds in which further questions of the same call may come, to be asked in one round."""
 
-Call = Coroutine[Any, Any, tuple[Connection, Reply]]
+T = TypeVar("T")
 
 
 class ParkedLost(RpcError):
@@ -35,6 +41,17 @@ class ParkedLost(RpcError):
 
     kind = "parked_call_lost"
     retriable = True
+
+
+class TooManyParked(RpcError):
+    """As many calls wait for input as may."""
+
+    kind = "too_many_parked"
+    retriable = True
+
+
+class Unanswered(CallCancelled):
+    """A parked call is given up, not because its client wants that but because it does not come back."""
 
 
 class ParkingSite(CallSite):
@@ -48,33 +65,57 @@ class ParkingSite(CallSite):
         self.caller = caller
         self.principal = caller.principal
         self.features = features
+        self.lacking: set[str] = set()
+        """Features that the server would have needed and the client does not have."""
         self.asked: dict[str, tuple[Shallow, Respond]] = {}
         self.changed = asyncio.Event()
-        self._next = 0
+        self._next = self._size = 0
+
+    @property
+    def askable(self) -> bool:
+        return bool(self.features)
 
     def notify(self, message: Shallow) -> None:
         self.caller.notify(message)
 
     def ask(self, message: Shallow, respond: Respond, report: Report | None = None) -> Withdraw | None:
         method = jsonrpc.text(message.get("method")) or ""
-        if wanted_feature(method, jsonrpc.object_of(message.get("params")) or {}) not in self.features:
+        wanted = wanted_feature(method, jsonrpc.object_of(message.get("params")) or {})
+        if wanted not in self.features:
+            self.lacking.add(wanted)
             return None
+        size = sum(map(len, map(bytes, message.values())))
+        if len(self.asked) >= MAX_ASKED or self._size + size > MAX_BYTES:
+            return None
+        self._size += size
         self._next += 1
         key = f"{method.partition('/')[0]}-{self._next}"
         self.asked[key] = (message, respond)
         self.changed.set()
 
         def withdraw() -> None:
-            self.asked.pop(key, None)
+            if self.asked.pop(key, None) is not None:
+                self._size -= size
 
         return withdraw
 
+    def take(self, key: str) -> Respond | None:
+        """How to answer a question, once; None where none is open under this key."""
+        asked = self.asked.pop(key, None)
+        if asked is None:
+            return None
+        self._size -= sum(map(len, map(bytes, asked[0].values())))
+        return asked[1]
+
 
 @dataclass(slots=True, eq=False)
-class _Parked:
-    task: asyncio.Task[tuple[Connection, Reply]]
+class _Parked(Generic[T]):
+    task: asyncio.Task[T]
     site: ParkingSite
     binding: str
+    server: str
+    most: int
+    since: float = 0.0
     timer: asyncio.TimerHandle | None = field(default=None)
 
 
@@ -84,22 +125,54 @@ class Parking:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._process = secrets.token_urlsafe(9)
-        self._parked: dict[str, _Parked] = {}
+        self._parked: dict[str, _Parked[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._parked)
+
+    async def call(
+        self,
+        caller: CallSite,
+        params: Shallow,
+        binding: str,
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
+        server: str = "",
+        most: int = MAX_PARKED,
+    ) -> T | bytes:
+        """Make the call that a stateless request asks for, or go on with it where the request brings input.
+
+        Takes what is said of that out of the params. Raises RpcError.
+        """
+        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
+        given = jsonrpc.object_of(responses)
+        if given is None and not jsonrpc.is_null(responses):
+            raise RpcError(
+                protocol.INVALID_PARAMS,
+                "inputResponses must be an object.",
+                "Answer each request by its key.",
+            )
+        if state is None:
+            return await self.run(caller, declared_in(params), binding, start, server, most)
+        token = (jsonrpc.object_of(params.get("_meta")) or {}).get("progressToken")
+        outcome: T | bytes = await self.resume(caller, binding, jsonrpc.text(state) or "", given or {}, token)
+        return outcome
 
     async def run(
         self,
         caller: CallSite,
         features: tuple[str, ...],
         binding: str,
-        start: Callable[[ParkingSite], Call],
-    ) -> tuple[Connection, Reply] | bytes:
-        """Make a call: its outcome, or an ``input_required`` result (JSON) when it was parked."""
+        start: Callable[[ParkingSite], Coroutine[Any, Any, T]],
+        server: str = "",
+        most: int = MAX_PARKED,
+    ) -> T | bytes:
+        """Make a call: its outcome, or an ``input_required`` result (JSON) when it was parked.
+
+        :param most: calls that may be parked of this server: each is one that it still serves.
+        """
         site = ParkingSite(caller, features)
         caller.forward_cancel(site)
-        parked = _Parked(asyncio.create_task(start(site)), site, binding)
+        parked = _Parked(asyncio.create_task(start(site)), site, binding, server, most)
         return await self._outcome(parked)
 
     async def resume(
@@ -109,7 +182,7 @@ class Parking:
         handle: str,
         responses: Mapping[str, Raw],
         token: Raw | None = None,
-    ) -> tuple[Connection, Reply] | bytes:
+    ) -> Any | bytes:
         """Go on with a parked call, as ``run``. Raises RpcError for a handle that is not good here.
 
         :param token: the progress token of the retry.
@@ -143,18 +216,18 @@ class Parking:
         parked.site.retokened(token)
         caller.forward_cancel(parked.site)
         for key, response in responses.items():
-            asked = parked.site.asked.pop(key, None)
-            if asked is not None:
-                asked[1]({"result": response})
+            respond = parked.site.take(key)
+            if respond is not None:
+                respond({"result": response})
         return await self._outcome(parked)
 
     def abandon(self, principal: str, binding: str, handle: str, reason: str) -> None:
         """Give up a parked call; a handle that is not good here is ignored."""
         opened = self._sealer.open(principal, binding, handle)
         if opened is not None:
-            self._expire(opened.partition(" ")[2], reason)
+            self._expire(opened.partition(" ")[2], CallCancelled(reason))
 
-    async def _outcome(self, parked: _Parked) -> tuple[Connection, Reply] | bytes:
+    async def _outcome(self, parked: _Parked[T]) -> T | bytes:
         site, task = parked.site, parked.task
         try:
             while True:
@@ -175,11 +248,18 @@ class Parking:
             task.cancel()
             raise
 
-    def _park(self, parked: _Parked) -> bytes:
-        if len(self._parked) >= MAX_PARKED:
-            parked.site.cancel("too many calls wait for input")
+    def _park(self, parked: _Parked[Any]) -> bytes:
+        if not self._has_room(parked):
+            parked.site.give_up(Unanswered("too many calls wait for input"))
             parked.task.add_done_callback(_seen)
-            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_PARKED} calls wait for input.", "Try again later.")
+            raise TooManyParked(
+                protocol.INTERNAL_ERROR,
+                "Too many calls wait for their clients' input.",
+                "Try again later.",
+                type=TooManyParked.kind,
+                retriable=True,
+            )
+        parked.since = time.monotonic()
         ident = secrets.token_urlsafe(12)
         principal = parked.site.caller.principal
         # Whoever called has its answer: what the server sends meanwhile has no way there.
@@ -200,13 +280,25 @@ class Parking:
             }
         )
 
-    def _expire(self, ident: str, reason: str = "the client did not give the input in time") -> None:
+    def _has_room(self, parked: _Parked[Any]) -> bool:
+        """Whether one more call may be parked; the one that has waited for longest may have to make way."""
+        of_server = [ident for ident, one in self._parked.items() if one.server == parked.server]
+        if len(of_server) < parked.most and len(self._parked) < MAX_PARKED:
+            return True
+        rivals = of_server if len(of_server) >= parked.most else list(self._parked)
+        oldest = min(rivals, key=lambda ident: self._parked[ident].since)
+        if time.monotonic() - self._parked[oldest].since < MAKES_WAY:
+            return False
+        self._expire(oldest, Unanswered("other calls had to be parked"))
+        return True
+
+    def _expire(self, ident: str, why: CallCancelled | None = None) -> None:
         parked = self._parked.pop(ident, None)
         if parked is not None:
             if parked.timer is not None:
                 parked.timer.cancel()
             parked.task.add_done_callback(_seen)
-            parked.site.cancel(reason)
+            parked.site.give_up(why or Unanswered("the client did not give the input in time"))
 
     async def close(self) -> None:
         """Give up every parked call."""
@@ -218,6 +310,6 @@ class Parking:
         await asyncio.gather(*(one.task for one in parked), return_exceptions=True)
 
 
-def _seen(task: asyncio.Task[tuple[Connection, Reply]]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # nobody waits for it any more

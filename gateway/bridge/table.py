@@ -282,6 +282,14 @@ BRIDGED: Final = (
         STATELESS, HANDSHAKE, "gateway.bridge.parking:Parking", "2026-07-28 Multi Round-Trip Requests",
     ),
     Bridged(
+        "a call that fails because its client lacks what the server asked for is -32021",
+        STATELESS, HANDSHAKE, "gateway.bridge.parking:ParkingSite", "2026-07-28 Base Protocol: Error Codes",
+    ),
+    Bridged(
+        "a server that does not say whom it asks is given a connection for each client it might mean",
+        STATELESS, HANDSHAKE, "gateway.upstream.lanes:Lanes", "2026-07-28 Multi Round-Trip Requests",
+    ),
+    Bridged(
         "inputRequests become live requests, and the call is repeated with their answers",
         HANDSHAKE, STATELESS, "gateway.bridge.rounds:gather_input", "2026-07-28 Multi Round-Trip Requests",
     ),

@@ -61,7 +61,9 @@ The tools
   call       call one
   plan       say which calls serve a request; nothing is called
   run        plan a request and run it, or run a plan; --dry-run calls nothing
-  runs       list|show|resume|cancel|approve|deny: the runs of plans
+  runs       list|show|resume|cancel|approve|deny: the runs of plans; promote one
+             to a tool of its own
+  planner    what makes plans, and how its engine stands
   search     find those that can do something
   approve-call
              allow a call that a client's model wants to make, or deny it
@@ -142,12 +144,13 @@ def print_version() -> None:
 
 def _add_verbs() -> None:
     from gateway.cli import connect, doctor, hosted, importing, keys, logs, run, servers, status, switching
-    from gateway.cli import approving, runs, searching, tools  # isort: skip
+    from gateway.cli import approving, planner, promoting, runs, searching, tools  # isort: skip
 
     for module in (run, servers, hosted, switching, status, logs, importing, connect, tools, keys, doctor):
         module.add_to(app)
-    for module in (searching, approving, runs):
+    for module in (searching, approving, planner):
         module.add_to(app)
+    promoting.add_to(runs.add_to(app))
 
 
 def main(arguments: Sequence[str]) -> int:

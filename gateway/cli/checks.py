@@ -284,18 +284,37 @@ def search(level: dict[str, Any]) -> Check:
     return Check("search", "warn" if level["mend"] else "ok", level["says"], level["mend"])
 
 
-def planner(state: dict[str, Any] | None, level: dict[str, Any]) -> Check:
-    """Which planner makes plans: that of the running gateway, or the one that would.
+def planner(state: dict[str, Any] | None, level: dict[str, Any], settings: Settings | None) -> Check:
+    """Which planner makes plans, and why: that of the running gateway, or the one that would.
 
-    :param level: at which level search works, whose encoder the planner uses.
+    :param level: at which level search works, whose encoder the planner by rules uses.
     """
-    meaning = level["mode"] == "hybrid"
-    if state is not None and state["loaded"]:
-        meaning = bool(state["meaning"])
-    name = state["name"] if state is not None else "rules"
-    loads = "" if state is not None and state["loaded"] else "; it loads with the first plan"
-    compared = "words and meaning" if meaning else "words alone"
-    return Check("planner", "ok", f"{name}, without a model, comparing by {compared}{loads}")
+    if state is None:
+        from gateway.planning.choice import choose, shown
+
+        state = shown(choose(settings.planner, settings.file)) if settings is not None else {"name": "rules"}
+    found, mend = planner_words(state), state.get("mend") or ""
+    meaning = state["meaning"] if state.get("loaded") else level["mode"] == "hybrid"
+    if state["name"] == "rules":
+        found += f"; it compares by {'words and meaning' if meaning else 'words alone'}"
+    if not state.get("loaded"):
+        found += "; it loads with the first plan"
+    if (engine := state.get("engine")) is not None:
+        mend = mend or engine["mend"]
+    return Check("planner", "warn" if mend else "ok", found, mend)
+
+
+def planner_words(state: dict[str, Any]) -> str:
+    """Which planner makes plans, why, and how it stands, in one line."""
+    words = [", ".join(part for part in (state["name"], state.get("why")) if part)]
+    if (engine := state.get("engine")) is not None:
+        words.append(engine["says"])
+    if held := state.get("held_by"):
+        said = {"none": "it holds to no schema, so plans are checked and repaired once"}
+        words.append(said.get(held, f"plans are held to a grammar by {held}"))
+    if problem := state.get("problem"):
+        words.append(f"rules plan: {problem.rstrip('.')}")
+    return "; ".join(words)
 
 
 def speed() -> Check:

@@ -82,7 +82,7 @@ def _checks(state_dir: Path | None, config: Path | None) -> Iterator[Check]:
     yield checks.pins(_registry(state_dir, status))
     level = search_level(state_dir, verify=True)
     yield checks.search(level)
-    yield checks.planner(_planner(state) if status is not None else None, level)
+    yield checks.planner(_planner(state) if status is not None else None, level, settings)
     yield supervision.logs(state)
     yield from supervision.assistants(state, ((status or {}).get("gateway") or {}).get("url"))
     yield checks.speed()
@@ -102,7 +102,7 @@ def _planner(state: StateDir) -> dict[str, Any] | None:
     from gateway.admin.run_client import RunClient
 
     try:
-        return RunClient(state).planner()
+        return RunClient(state).planner(probe=True)
     except GatewayError:
         return None  # it has just ended, or is of an earlier version
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.admin.run_client import RunClient
-from gateway.cli import dag, render
+from gateway.cli import dag, picture, render
 from gateway.cli.exits import Exit
 from gateway.cli.shared import JsonFlag, StateFlag, verb
 from gateway.cli.waiting import Waiting
@@ -27,8 +27,8 @@ StepArgument = Annotated[str, typer.Argument(metavar="STEP", hidden=True)]
 NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the end.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the verbs of this file."""
+def add_to(app: typer.Typer) -> typer.Typer:
+    """Add the verbs of this file. Returns the group ``runs``, for further ones."""
     verb(app, '"REQUEST" | FILE', run)
     group = typer.Typer(
         name="runs", help="Runs of plans.", rich_markup_mode=None, no_args_is_help=True, add_completion=False
@@ -40,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
     verb(group, "ID STEP", approve)
     verb(group, "ID STEP", deny)
     app.add_typer(group)
+    return group
 
 
 def _client(state_dir: Path | None) -> RunClient:
@@ -97,6 +98,9 @@ def run(
 
 def _planned(gateway: RunClient, what: str, *, as_json: bool) -> tuple[Any, list[str]]:
     """The plan to run, and the tools it was chosen from: of a file, or made for a request."""
+    if not what.strip():
+        render.problem("Say what is to be done.", 'As in: toolyard run "the weather in Rome and in Oslo"')
+        raise typer.Exit(Exit.USAGE)
     named = what.endswith(".json") and not any(map(str.isspace, what))
     if what == "-" or named or os.path.isfile(what):  # which says no where a request is too long for a name
         return _plan(what), []
@@ -105,6 +109,8 @@ def _planned(gateway: RunClient, what: str, *, as_json: bool) -> tuple[Any, list
     if not found["plan"]:
         render.as_json(found) if as_json else render.out(found.get("note", "No tool fits."))
         raise typer.Exit(Exit.FAILED)
+    if found.get("note"):
+        render.note(found["note"])
     if found.get("questions"):
         found = _answered(found, as_json=as_json)
     return {key: found[key] for key in ("request", "plan", "note") if key in found}, found["candidates"]
@@ -144,7 +150,8 @@ def _plan(file: str) -> Any:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        render.problem(f"{file} cannot be read: {error}.", "Give a file with a plan in JSON.")
+        why = getattr(error, "strerror", None) or error
+        render.problem(f"{file} cannot be read: {why}.", "Give a file with a plan in JSON.")
         raise typer.Exit(Exit.USAGE) from None
     try:
         return json.loads(text)
@@ -215,7 +222,7 @@ def _watch(gateway: RunClient, run_: str) -> dict[str, Any]:
     with Live(console=Console(highlight=False), auto_refresh=False, transient=False) as live:
         while True:
             found = gateway.run(run_, wait=_EVERY)
-            live.update(dag.table(found), refresh=True)
+            live.update(dag.table(found, live.console.width), refresh=True)
             if found["status"] in _OVER:
                 return found
 
@@ -240,6 +247,8 @@ def _told(found: dict[str, Any], *, drawn: bool = False) -> None:
     for step in found["steps"]:
         if "value" in step and step["id"] not in used:
             value = step["value"]
+            if isinstance(value, dict) and value.keys() == {"result"}:
+                value = value["result"]  # as functions of converted services answer
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
             render.out(f"{step['id']} {step['tool']}:\n{text}")
 
@@ -293,9 +302,11 @@ def show(
     events = gateway.run_events(run_) if history else []
     if svg is not None:
         try:
-            svg.write_text(dag.svg(found), encoding="utf-8")
+            svg.write_text(picture.svg(found), encoding="utf-8")
         except OSError as error:
             raise GatewayError(f"{svg} cannot be written: {error.strerror}.", "Name another file.") from None
+        if not json_:
+            render.out(f"Its graph is in {svg}.")
     if json_:
         render.as_json({**found, "events": events} if history else found)
         return

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.admin.client import NotRunning
-from gateway.cli import offline, render
+from gateway.cli import checks, offline, render
 from gateway.cli.level import search_level
 from gateway.cli.shared import LAST_KNOWN, JsonFlag, StateFlag, client, unknown, verb
 from gateway.errors import NotFound
@@ -64,6 +64,9 @@ def status(
     if seen["servers"]:
         render.out()
         render.paragraph(f"Search: {seen['search']['says']}")
+        if planner := seen.get("planner"):
+            mend = planner["mend"] or (planner.get("engine") or {}).get("mend") or ""
+            render.paragraph(f"Planner: {checks.planner_words(planner)}. {mend}".rstrip())
 
 
 def _gateway(seen: dict[str, Any]) -> None:

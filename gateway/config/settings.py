@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.options import ServeOptions
+from gateway.config.planner import EXPECTED as PLANNER_EXPECTED
+from gateway.config.planner import PlannerSettings
 from gateway.errors import ConfigError
 from gateway.paths import StateDir, config_dir
 from registry.errors import BadToolset
@@ -60,6 +62,7 @@ class SearchSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     gateway: _Gateway = _Gateway()
     search: SearchSettings = SearchSettings()
+    planner: PlannerSettings = PlannerSettings()
     toolsets: dict[str, dict[str, Any]] = {}
 
 
@@ -86,6 +89,7 @@ class Settings:
         means the product's own choice.
     :param file: the config.toml that was read, or None where there is none.
     :param search: how tools are found.
+    :param planner: what makes plans.
     :param toolsets: the tables `[toolsets.NAME]`, by name.
     """
 
@@ -106,6 +110,7 @@ class Settings:
     resync: float = 900.0
     audit: bool = True
     search: SearchSettings = field(default_factory=SearchSettings)
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
     toolsets: Mapping[str, Toolset] = field(default_factory=dict)
 
     def store_at(self, state: StateDir) -> str:
@@ -140,7 +145,13 @@ class Settings:
         for name in ("allowed_hosts", "allowed_origins", "starters"):
             checked[name] = None if checked[name] is None else tuple(checked[name])
         toolsets = _toolsets(path, text or "", parsed.toolsets)
-        return cls(**checked, file=None if text is None else path, search=parsed.search, toolsets=toolsets)
+        return cls(
+            **checked,
+            file=None if text is None else path,
+            search=parsed.search,
+            planner=parsed.planner,
+            toolsets=toolsets,
+        )
 
 
 def _read(path: Path) -> str | None:
@@ -188,10 +199,11 @@ def _parse(path: Path, text: str) -> _File:
         fault, keys = _split(first)
         unknown = re.search(r"unknown field `(.*)`$", fault)
         if unknown:
-            known = {"gateway": _Gateway, "search": SearchSettings}[keys[0]] if keys else _File
+            known = _TABLES[keys[0]] if keys else _File
             fault = f"unknown key {'.'.join([*keys, unknown[1]])}"
             _fail(path, line, fault, "one of " + ", ".join(known.__struct_fields__))
-        _fail(path, line, f"{'.'.join(keys)}: {fault}", _EXPECTED.get(keys[-1], _EXPECTED[keys[0]]))
+        expected = _EXPECTED.get(".".join(keys)) or _EXPECTED.get(keys[-1], _EXPECTED[keys[0]])
+        _fail(path, line, f"{'.'.join(keys)}: {fault}", expected)
 
 
 def _locate(text: str, error: msgspec.ValidationError) -> tuple[int, msgspec.ValidationError]:
@@ -219,7 +231,9 @@ def _split(error: msgspec.ValidationError) -> tuple[str, list[str]]:
     return fault[:1].lower() + fault[1:], keys
 
 
+_TABLES: Final = {"gateway": _Gateway, "search": SearchSettings, "planner": PlannerSettings}
 _EXPECTED: Final = {
+    **PLANNER_EXPECTED,
     "gateway": "a table, written [gateway]",
     "search": "a table, written [search]",
     "toolsets": "tables, each written [toolsets.NAME]",

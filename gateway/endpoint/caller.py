@@ -82,6 +82,10 @@ class Caller(CallSite):
         return self.session
 
     @property
+    def askable(self) -> bool:
+        return self._emit is not None and self.session is not None and bool(self.session.features)
+
+    @property
     def identity(self) -> str:
         return self.session.ident if self.session is not None else ""
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Mapping
-from time import perf_counter
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from gateway import jsonrpc, protocol
 from gateway.bridge.features import features_of
-from gateway.bridge.parking import Parking
-from gateway.bridge.rewrites import MAY_ASK
-from gateway.bridge.rounds import MAX_ROUNDS, gather_input, input_required
 from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
-from gateway.catalog import Catalog
-from gateway.endpoint.answers import binding_of, crossed, mirrored_headers, passed
+from gateway.endpoint.answers import binding_of, mirrored_headers
+from gateway.endpoint.board import Interests, Switchboard
 from gateway.endpoint.caller import Caller, log_rank
+from gateway.endpoint.forward import Forwarder
 from gateway.endpoint.introduction import capabilities, discover_result
 from gateway.endpoint.sessions import Session, Sessions, negotiate
 from gateway.endpoint.tasks import TaskMethods
-from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
+from gateway.errors import RpcError, UpstreamError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.pins import refuse_withheld
 from gateway.policy.principal import LOCAL
@@ -47,56 +44,7 @@ _HANDSHAKE_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
 """Methods that 2026-07-28 removed (Key Changes, 2 to 5)."""
-STATE_LIFETIME: Final = 24 * 3600.0
-"""Seconds a server's ``requestState`` is good for in a client's hands."""
-MISMATCH: Final = b'"error":{"code":%d,' % protocol.HEADER_MISMATCH
-"""Stands near the begin of a refusal for headers that do not repeat the body: nothing was executed."""
 _NOT_FOUND_CODES: Final = frozenset({protocol.RESOURCE_NOT_FOUND, protocol.INVALID_PARAMS})
-
-
-class Switchboard(Protocol):
-    """What the dispatcher needs of the gateway."""
-
-    @property
-    def catalog(self) -> Catalog:
-        """What clients are shown now."""
-
-    @property
-    def upstreams(self) -> Mapping[str, Upstream]:
-        """The servers by name."""
-
-    @property
-    def plain_names(self) -> bool:
-        """Whether names go without a server's prefix where nothing forces one."""
-
-    @property
-    def instructions(self) -> str:
-        """What the servers want a model to know of them."""
-
-    async def settled(self) -> None:
-        """Wait, within the shared grace, for servers whose catalog was never seen."""
-
-    async def list_anew(self, server: str) -> None:
-        """Ask a server for its tools again."""
-
-
-class Interests(Protocol):
-    """Where clients say what they want to hear of."""
-
-    async def subscribe(self, session: Session, uri: str, server: str) -> None:
-        """Have the server tell of updates to a resource. Raises GatewayError."""
-
-    async def unsubscribe(self, session: Session, uri: str) -> None:
-        """End that, when no other session wants them. Raises GatewayError."""
-
-    async def set_log_level(self, level: str, session: Session | None = None) -> None:
-        """Have servers send log messages from this severity on."""
-
-    async def log_from(self, upstream: Upstream, rank: int) -> None:
-        """Have a handshake-era server send them from this rank on, for one request's sake."""
-
-    def roots_changed(self, session: Session) -> None:
-        """A client's roots are others now."""
 
 
 class Dispatcher:
@@ -118,11 +66,10 @@ class Dispatcher:
         endpoint: str = "",
     ) -> None:
         self._board = board
-        self._calls = calls
         self._interests = interests
         self.sessions = sessions
-        self.parking = Parking(Sealer(Purpose.HANDLE, ring, endpoint=endpoint))
-        self._states = Sealer(Purpose.STATE, ring, endpoint=endpoint)
+        self.forward = Forwarder(board, interests, calls, ring, endpoint)
+        self.parking = self.forward.parking
         self.tasks = TaskMethods(tasks, self, Sealer(Purpose.TASK, ring, endpoint=endpoint), endpoint)
         self._handlers: dict[str, Handler] = {
             "initialize": self._initialize_again,
@@ -278,24 +225,15 @@ class Dispatcher:
             if only is None:
                 raise self._unknown(kind, name)
             # It alone can know the name, be it one it does not list; its own answer is the best one.
-            return await self._forward(caller, ident, only, method, params)
+            return await self.forward.request(caller, ident, only, method, params)
         if entry.original != name:
             params["name"] = jsonrpc.raw(entry.original)
         if kind is not ItemKind.TOOL:
-            return await self._forward(caller, ident, entry.server, method, params)
+            return await self.forward.request(caller, ident, entry.server, method, params)
         headers = mirrored_headers(caller, entry.data, params)
         if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        answer = await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
-        if answer.find(MISMATCH, 0, 256) > 0 and "requestState" not in params:
-            # Its schema has changed, and with it what headers must repeat: nothing was executed.
-            await self._board.list_anew(entry.server)
-            if (fresh := self._board.catalog.get(kind, name)) is not None and fresh.data != entry.data:
-                headers = param_headers(usable_mirrors(fresh.data), params)
-                answer = await self._forward_call(
-                    caller, ident, fresh.server, fresh.original, params, headers
-                )
-        return answer
+        return await self.attempt(caller, ident, entry.server, params, headers)
 
     def _only_server(self, kind: ItemKind) -> str | None:
         """The one server unprefixed names can belong to, if there is just one."""
@@ -317,118 +255,30 @@ class Dispatcher:
     async def attempt(
         self, caller: Caller, ident: Raw, server: str, params: Shallow, headers: bytes
     ) -> bytes:
-        """Pass a tool call on: the whole response. Raises GatewayError."""
+        """Pass a tool call on: the whole response. Raises GatewayError.
+
+        A server that refuses its headers has not executed it: the tool's schema, which says what they repeat,
+        may be another by now (2026-07-28, Streamable HTTP: Client Behavior). It is listed anew, and the call
+        made once more where that changes the headers.
+        """
         name = jsonrpc.text(params.get("name")) or ""
-        return await self._forward_call(caller, ident, server, name, params, headers)
+        answer = await self.forward.tool(caller, ident, server, name, params, headers)
+        if jsonrpc.failure(answer, ident) != protocol.HEADER_MISMATCH or "requestState" in params:
+            return answer
+        await self._board.list_anew(server)
+        known = self._board.catalog.entries[ItemKind.TOOL].values()
+        entry = next((one for one in known if (one.server, one.original) == (server, name)), None)
+        if entry is None:
+            refuse_withheld(self._board.catalog.withheld, name, server)
+            return answer
+        fresh = param_headers(usable_mirrors(entry.data), params)
+        if fresh == headers:
+            return answer
+        return await self.forward.tool(caller, ident, server, name, params, fresh)
 
     def abandon(self, principal: str, server: str, method: str, params: Shallow, handle: str) -> None:
         """Give up a call that is parked."""
         self.parking.abandon(principal, binding_of(server, method, params), handle, "the client gave it up")
-
-    async def _forward_call(
-        self, caller: Caller, ident: Raw, server: str, name: str, params: Shallow, headers: bytes
-    ) -> bytes:
-        """Pass a call of a tool on, and note what came of it."""
-        client = params.get("_meta") if caller.session is None else caller.session.client
-        started = perf_counter()
-        try:
-            answer = await self._forward(caller, ident, server, "tools/call", params, headers)
-        except BaseException as error:
-            self._calls.failed(server, name, client, params, started, error)
-            raise
-        self._calls.answered(server, name, client, params, started, ident, answer)
-        return answer
-
-    async def _forward(
-        self,
-        caller: Caller,
-        ident: Raw,
-        server: str,
-        method: str,
-        params: Shallow,
-        headers: bytes = b"",
-    ) -> bytes:
-        upstream = self._board.upstreams.get(server)
-        if upstream is None:
-            raise UpstreamUnavailable(f"Server '{server}' was removed.", "List the tools again.")
-        if caller.era is Era.STATELESS:
-            if await upstream.era(caller.era, params, caller) is Era.STATELESS:
-                return await self._forward_stateless(caller, ident, upstream, method, params, headers)
-            if caller.log_level is not None:
-                await self._interests.log_from(upstream, caller.log_level)
-            if method in MAY_ASK:
-                return await self._forward_parkable(caller, ident, upstream, method, params)
-        retry: Shallow | None = None
-        for _ in range(MAX_ROUNDS):
-            connection, reply = await upstream.request(
-                caller.era, method, params, site=caller, headers=headers, said=caller.said, retry=retry
-            )
-            peer = connection.peer
-            assert peer is not None
-            if reply.error is None and peer.protocol_version == caller.revision:
-                return passed(ident, reply)
-            wanted = None
-            if peer.era is Era.STATELESS and reply.result is not None and method in MAY_ASK:
-                wanted = input_required(reply.result)
-            if wanted is None:
-                return passed(ident, crossed(caller, connection, reply, method))
-            retry = await gather_input(caller, wanted, server, peer.protocol_version)
-        raise UpstreamProtocolError(f"Server '{server}' asked for input {MAX_ROUNDS} times.", "Try again.")
-
-    async def _forward_stateless(
-        self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow, headers: bytes
-    ) -> bytes:
-        """Pass on a call in its own era; the server's ``requestState`` travels sealed."""
-        binding = binding_of(upstream.name, method, params)
-        if "requestState" in params:
-            state = self._states.open(caller.principal, binding, jsonrpc.text(params["requestState"]) or "")
-            if state is None:
-                raise RpcError(
-                    protocol.INVALID_PARAMS,
-                    "requestState is not one this gateway gave for this request, or it has expired.",
-                    "Send the request again without it.",
-                )
-            params["requestState"] = msgspec.Raw(state.encode())
-        connection, reply = await upstream.request(caller.era, method, params, site=caller, headers=headers)
-        wanted = input_required(reply.result) if reply.result is not None else None
-        if wanted is None or "requestState" not in wanted:
-            return passed(ident, reply if reply.error is None else crossed(caller, connection, reply, method))
-        state = bytes(wanted["requestState"]).decode()
-        sealed = self._states.seal(caller.principal, binding, state, STATE_LIFETIME)
-        return jsonrpc.result(ident, jsonrpc.encode({**wanted, "requestState": sealed}))
-
-    async def _forward_parkable(
-        self, caller: Caller, ident: Raw, upstream: Upstream, method: str, params: Shallow
-    ) -> bytes:
-        """Call a handshake-era server for a stateless client, which is asked for input between results."""
-        binding = binding_of(upstream.name, method, params)
-        state, responses = params.pop("requestState", None), params.pop("inputResponses", None)
-        given = jsonrpc.object_of(responses)
-        if given is None and not jsonrpc.is_null(responses):
-            raise RpcError(
-                protocol.INVALID_PARAMS,
-                "inputResponses must be an object.",
-                "Answer each request by its key.",
-            )
-        meta = jsonrpc.object_of(params.get("_meta")) or {}
-        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
-        features = features_of(jsonrpc.value(declared) if declared is not None else None)
-        if state is not None:
-            token = meta.get("progressToken")
-            outcome = await self.parking.resume(
-                caller, binding, jsonrpc.text(state) or "", given or {}, token
-            )
-        else:
-            outcome = await self.parking.run(
-                caller,
-                features,
-                binding,
-                lambda site: upstream.request(caller.era, method, params, site=site),
-            )
-        if isinstance(outcome, bytes):
-            return jsonrpc.result(ident, outcome)
-        connection, reply = outcome
-        return passed(ident, crossed(caller, connection, reply, method, features))
 
     async def _read_resource(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)
@@ -441,7 +291,7 @@ class Dispatcher:
         answer = None
         for server in candidates:
             try:
-                answer = await self._forward(caller, ident, server, "resources/read", dict(params))
+                answer = await self.forward.request(caller, ident, server, "resources/read", dict(params))
             except UpstreamError as error:
                 if (listed is not None and listed.server == server) or isinstance(error, CallCancelled):
                     raise  # no other server may speak for the owner
@@ -486,7 +336,7 @@ class Dispatcher:
             result = jsonrpc.shallow(_EMPTY[caller.era])
             result["completion"] = msgspec.Raw(b'{"values":[],"total":0,"hasMore":false}')
             return jsonrpc.result(ident, jsonrpc.encode(result))
-        return await self._forward(caller, ident, owner.server, "completion/complete", params)
+        return await self.forward.request(caller, ident, owner.server, "completion/complete", params)
 
     async def _subscribe(self, caller: Caller, ident: Raw, params: Shallow) -> bytes:
         uri = self._uri(params)

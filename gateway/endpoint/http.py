@@ -295,7 +295,8 @@ class HttpEndpoint:
             caller = Caller(Era.STATELESS, None, emit, log_level, headers, principal)
             watch = DisconnectWatch(receive, caller)
             answer = await self._dispatcher.handle(caller, method, ident, message)
-            status = _answer_status(answer)
+            if jsonrpc.failure(answer, ident) in protocol.MODERN_ERRORS:
+                status = 400  # as 2026-07-28 has it for these
         except CallCancelled:
             await stream.close()
             return  # the client closed the stream; there is nobody to answer
@@ -417,16 +418,6 @@ def _ident(message: Shallow) -> Raw | None:
         return jsonrpc.request_id(message) if "method" in message else None
     except RpcError:
         return None
-
-
-def _answer_status(answer: bytes) -> int:
-    """The HTTP status of an answer: 400 for the errors that 2026-07-28 gives that status."""
-    if b'"error"' not in answer[:256]:
-        return 200
-    message = jsonrpc.shallow(answer)
-    return (
-        400 if "error" in message and jsonrpc.error_code(message["error"]) in protocol.MODERN_ERRORS else 200
-    )
 
 
 async def _json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:

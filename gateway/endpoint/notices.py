@@ -126,7 +126,25 @@ class Notices:
         if wants.tasks and caller is not None and self.tasks is not None:
             tasks = await self.tasks.watchable(caller, wants.tasks)
         listener = _Listener(outbox, {protocol.META_SUBSCRIPTION_ID: ident}, wants, tasks)
-        acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged(tasks.values())}
+        early: list[tuple[str, Shallow]] = []
+
+        def tell(task_id: str, params: Shallow) -> None:
+            if id(listener) not in self._listeners:
+                early.append((task_id, params))  # nothing goes before the acknowledgement
+                return
+            params = {**params, "taskId": jsonrpc.raw(task_id)}
+            outbox.put(_tagged(listener, _TASK, params), task_id.encode())
+
+        theirs: list[str] = []
+        unfollow: Callable[[], None] | None = None
+        if (
+            caller is not None
+            and self.tasks is not None
+            and (others := set(wants.tasks) - set(tasks.values()))
+        ):
+            theirs, unfollow = await self.tasks.follow(caller, sorted(others), tell)
+        told = [*tasks.values(), *theirs]
+        acknowledgement = {"_meta": listener.meta, "notifications": wants.acknowledged(told)}
         outbox.everything = tuple(_tagged(listener, method, {}) for method in sorted(wants.methods))
         try:
             await self._watch(wants.uris)
@@ -136,11 +154,15 @@ class Notices:
                 )
             )
             self._listeners[id(listener)] = listener
+            for task_id, params in early:
+                tell(task_id, params)
             await self._tell_of_tasks(listener)
             yield
         finally:
             self._listeners.pop(id(listener), None)
             self._unwatch(wants.uris)
+            if unfollow is not None:
+                unfollow()
 
     async def _tell_of_tasks(self, listener: _Listener) -> None:
         """Say how its tasks stand: what changed before it listened is not told of again."""

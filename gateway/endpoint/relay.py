@@ -62,6 +62,17 @@ class _ListenSite(CallSite):
         self.outbox.close()
 
 
+class _Batch:
+    """Requests that came together, whose answers go together."""
+
+    __slots__ = ("answers", "left")
+
+    def __init__(self) -> None:
+        self.answers: list[bytes] = []
+        self.left = 1
+        """Requests without an answer, and one while it is still being read."""
+
+
 class StreamClient:
     """One client on one stream."""
 
@@ -132,12 +143,14 @@ class StreamClient:
             if self._session is None or self._session.version not in protocol.BATCHING_VERSIONS:
                 await self._refuse(None, RpcError(protocol.INVALID_REQUEST, "This protocol has no batches."))
                 return
+            batch = _Batch()
             for item in message:
-                await self._one(item, tasks)
+                await self._one(item, tasks, batch)
+            await self._send_batch(batch)
             return
         await self._one(message, tasks)
 
-    async def _one(self, message: Shallow, tasks: asyncio.TaskGroup) -> None:
+    async def _one(self, message: Shallow, tasks: asyncio.TaskGroup, batch: _Batch | None = None) -> None:
         ident = None
         try:
             ident = jsonrpc.request_id(message)
@@ -154,10 +167,21 @@ class StreamClient:
                 await self._initialize(ident, message)
             else:
                 await self._slots.acquire()
-                tasks.create_task(self._serve_one(method, ident, message))
+                if batch is not None:
+                    batch.left += 1
+                tasks.create_task(self._serve_one(method, ident, message, batch))
         except (RpcError, msgspec.MsgspecError) as error:
             refusal = error if isinstance(error, RpcError) else RpcError(protocol.INVALID_PARAMS, str(error))
-            await self._refuse(ident, refusal)
+            if batch is not None:
+                batch.answers.append(jsonrpc.error(ident, refusal.to_error()))
+            else:
+                await self._refuse(ident, refusal)
+
+    async def _send_batch(self, batch: _Batch) -> None:
+        """Send the answers to a batch as one array, once all are there (JSON-RPC 2.0, 6)."""
+        batch.left -= 1
+        if not batch.left and batch.answers:
+            await self._send(b"[" + b",".join(batch.answers) + b"]")
 
     def _notified(self, method: str, message: Shallow, tasks: asyncio.TaskGroup) -> None:
         if method == "notifications/cancelled":
@@ -183,15 +207,20 @@ class StreamClient:
         self._session, result = self._dispatcher.initialize(params)
         await self._send(jsonrpc.result(ident, result))
 
-    async def _serve_one(self, method: str, ident: Raw, message: Shallow) -> None:
+    async def _serve_one(
+        self, method: str, ident: Raw, message: Shallow, batch: _Batch | None = None
+    ) -> None:
         try:
             try:
                 answer = await self._answer(method, ident, message)
             except CallCancelled:
-                return  # 2025-11-25, Cancellation: no response for a cancelled request
+                answer = None  # 2025-11-25, Cancellation: no response for a cancelled request
             except GatewayError as error:
                 answer = jsonrpc.error(ident, error.to_error())
-            if answer is not None:
+            if batch is not None:
+                batch.answers += [answer] if answer is not None else []
+                await self._send_batch(batch)
+            elif answer is not None:
                 await self._send(answer)
         finally:
             self._slots.release()

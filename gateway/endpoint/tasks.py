@@ -7,8 +7,9 @@ until it is answered, with progress.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -138,6 +139,31 @@ class TaskMethods:
         """Of these task ids those whose changes we tell of, by the task's own id."""
         opened = ((task_id, self._opened(caller, task_id)) for task_id in task_ids)
         return {own[1]: task_id for task_id, own in opened if own is not None and own[0] == OWN}
+
+    async def follow(
+        self, caller: Caller, task_ids: Iterable[str], tell: Callable[[str, Shallow], None]
+    ) -> tuple[list[str], Callable[[], None]]:
+        """Have servers tell of tasks of their own: the ids of those they agree to, and how to end it.
+
+        :param tell: takes the id that the client knows, and the task as the server tells of it.
+        """
+        watches = []
+        for task_id in task_ids:
+            opened = self._opened(caller, task_id)
+            upstream = self._calls.upstream(opened[0]) if opened is not None and opened[0] != OWN else None
+            if opened is not None and upstream is not None:
+                watches.append((task_id, upstream.task_watches, opened[1], partial(tell, task_id)))
+
+        def end() -> None:
+            for _, server, own, told in watches:
+                server.remove(own, told)
+
+        try:
+            agreed = await asyncio.gather(*(server.add(own, told) for _, server, own, told in watches))
+        except BaseException:
+            end()
+            raise
+        return [watch[0] for watch, yes in zip(watches, agreed, strict=True) if yes], end
 
     async def state(self, own: str, task_id: str) -> dict[str, Any] | None:
         """A task as a notification tells of it."""

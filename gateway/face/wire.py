@@ -186,9 +186,10 @@ def result(ident: Ident, payload: str) -> bytes:
 
 
 def error(ident: Ident | None, problem: GatewayError) -> bytes:
-    """A line that refuses a request."""
+    """A line that refuses a request; what had no readable id gets none."""
     body = json.dumps(problem.to_error())
-    return f'{{"jsonrpc":"2.0","id":{json.dumps(ident)},"error":{body}}}\n'.encode()
+    named = "" if ident is None else f'"id":{json.dumps(ident)},'
+    return f'{{"jsonrpc":"2.0",{named}"error":{body}}}\n'.encode()
 
 
 def request(number: int, method: str, params: str | None) -> bytes:

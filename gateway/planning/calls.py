@@ -8,7 +8,7 @@ from typing import Final
 from gateway import jsonrpc
 from gateway.bridge.rounds import input_required
 from gateway.calls import CallLog, result_outcome
-from gateway.endpoint.dispatch import Switchboard
+from gateway.endpoint.board import Switchboard
 from gateway.errors import GatewayError
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era

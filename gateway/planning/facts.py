@@ -12,7 +12,7 @@ import msgspec
 
 from gateway import jsonrpc
 from gateway.catalog import Catalog, Entry
-from registry.model import ItemKind, Server
+from registry.model import ItemKind, Server, Transport
 from registry.store import Store
 from registry.tools import Pin, Statistics, ToolRecords
 from router.errors import MalformedPlan
@@ -88,6 +88,8 @@ class Snapshot:
         key = (entry.server, entry.original)
         pin, counted = self._pins.get(key), self._statistics.get(key)
         server = self._servers.get(entry.server)
+        if server is not None and server.spec.transport is Transport.OWN:
+            return None  # a plan calls tools, and no plans: what flows where stays in sight
         rules = rules_of(server) if server is not None else PlanRules()
         return facts_of(
             definition,

@@ -7,27 +7,44 @@ given back under the names it was asked with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
+from gateway.config.planner import PlannerSettings
 from gateway.finder import Finder
+from gateway.planning.choice import Choice, shown, token_of
+from gateway.planning.engine import Engine, EngineState
+from gateway.planning.examples import Examples
+from gateway.threads import daemon
 from gateway.toolsets.finding import Filters, Scopes
 from gateway.toolsets.project import Projection
+from gateway.upstream.call import CallSite
+from registry.model import Server, Transport
 
 if TYPE_CHECKING:
     from registry.search.service import SearchService
+    from router.errors import RouterError
     from router.ground import Grounding
     from router.plan import Definition, Plan
     from router.planner.base import Planner
+    from router.planner.endpoint import Endpoint
     from router.replan import Situation
 
-AT_ONCE: Final = 2
-"""Plans made at a time: more would only wait for each other's CPU."""
+log = logging.getLogger("toolyard.planning")
+
+AT_ONCE: Final = {"rules": 2, "model": 8, "sampling": 64}
+"""Plans made at a time: more by rules would only wait for each other's CPU; a client's person takes time."""
+NONE_FITS: Final = "None of the tools fits the request."
+NO_TOOLS: Final = "There are no tools to plan with yet; `toolyard status` says what the servers wait for."
+PROBE_SECONDS: Final = 10.0
+"""For finding out what an endpoint can do, when a person asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +64,74 @@ class Proposal:
 
 
 class Planners:
-    """Makes plans by the rules, with the encoder of search where there is one. Loads with the first plan."""
+    """Makes plans by the planner that was chosen, and by rules where that one cannot. Loads with the first plan.
 
-    def __init__(self, finder: Finder) -> None:
-        self._finder = finder
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._planner: Planner | None = None
+    :param engine: our own, where it was chosen.
+    :param examples: plans that worked for like requests.
+    :param servers: by name.
+    """
+
+    def __init__(
+        self,
+        finder: Finder,
+        settings: PlannerSettings,
+        choice: Choice,
+        engine: Engine | None,
+        examples: Examples,
+        servers: Mapping[str, Server],
+    ) -> None:
+        self._servers = servers
+        self._finder, self._settings, self.choice = finder, settings, choice
+        self.engine, self._examples = engine, examples
+        self._turns = {name: asyncio.Semaphore(count) for name, count in AT_ONCE.items()}
+        self._rules: Planner | None = None
         self._encoder: object = None
         self._made_with: object = None
+        self._remote: Endpoint | None = None
+        self._model: tuple[Endpoint, Planner, Planner] | None = None
 
     def state(self) -> dict[str, Any]:
-        """Which planner is in use, as ``doctor`` shows it; ``rules`` is what loads with the first plan."""
-        loaded = self._planner is not None
+        """Which planner is in use and why, as ``doctor`` shows it; ``rules`` is what loads with the first plan."""
+        loaded = self._rules is not None
+        endpoint = self._model[0] if self._model is not None else self._remote
+        if self.engine is not None and self.engine.state is not EngineState.READY:
+            endpoint = None  # of an engine that has ended
+        known = endpoint.known if endpoint is not None else None
         return {
-            "name": self._planner.name if self._planner is not None else "rules",
+            **shown(self.choice),
             "loaded": loaded,
             "meaning": self._made_with is not None if loaded else None,
+            "engine": self.engine.shown() if self.engine is not None else None,
+            "held_by": known.value if known is not None else None,
+            "remembers": self._settings.memory,
         }
 
-    async def propose(self, request: str, projection: Projection, scopes: Scopes) -> Proposal:
+    async def probed(self) -> dict[str, Any]:
+        """The same, once an endpoint of somebody else's was asked what it can do; ``problem`` where it does not say."""
+        if self.choice.name != "model" or self.engine is not None:
+            return self.state()
+        from router.errors import ModelFailed
+        from router.planner.model import ModelPlanner
+
+        try:
+            endpoint = self._endpoint()
+            probe = ModelPlanner(endpoint, await self._ready(), seconds=PROBE_SECONDS)
+            await daemon(probe.ability, "probe")
+        except ModelFailed as error:
+            mend = error.hint or "Start it, or correct url in [planner] of config.toml."
+            return {**self.state(), "problem": error.message, "mend": mend}
+        return self.state()
+
+    async def propose(
+        self, request: str, projection: Projection, scopes: Scopes, site: CallSite | None = None
+    ) -> Proposal:
         """A plan over the tools of a projection, by the names it has for them; empty where none fits.
 
+        :param site: whose request it is, where that is a client whose model may be asked.
         :raises BadRequest: the request is empty.
         :raises RegistryError: search failed.
         """
-        if self._planner is None:
+        if self._rules is None:
             await anyio.to_thread.run_sync(_imported)
         from gateway.planning.facts import definition_of
         from router.errors import BadRequest
@@ -88,40 +148,134 @@ class Planners:
         grounding, self._encoder = await self._finder.search(search)
         tools: dict[str, Definition] = {}
         names: dict[tuple[str, str], str] = {}
-        for candidate in grounding.candidates:
-            name = projection.by_ref.get(candidate.tool[:2])
+        worked = await self._examples.tools(request, projection)
+        for ref in dict.fromkeys([*(candidate.tool[:2] for candidate in grounding.candidates), *worked]):
+            name = projection.by_ref.get(ref)
+            if self.composed(ref[0]):
+                continue
             if name is None or (found := definition_of(projection.tools[name])) is None:
                 continue  # gone since the search began, or no tool that a plan can call
-            tools[name], names[candidate.tool[:2]] = found, name
-        planner = await self._ready()
-        if tools:
-            plan = await self._made(planner, request, tuple(tools.values()))
-        else:
-            plan = Plan((), request, "None of the tools fits the request.")
-        return Proposal(plan, tools, names, grounding, planner.name)
+            tools[name], names[ref] = found, name
+        planner = await self._planner(site)
+        if not tools:
+            plan = Plan((), request, NONE_FITS if projection.tools else NO_TOOLS)
+            return Proposal(plan, tools, names, grounding, planner.name)
+        plan = await self._made(planner, request, tuple(tools.values()))
+        return Proposal(plan, tools, names, grounding, await self._maker(planner, plan))
+
+    def composed(self, server: str) -> bool:
+        """Whether the tools of a server are plans of our own, which no other plan calls."""
+        found = self._servers.get(server)
+        return found is not None and found.spec.transport is Transport.OWN
 
     async def again(self, situation: Situation) -> Plan | None:
         """The rest of a plan after a failure; a `router.replan.Replanner`. Raises RouterError."""
         from router.planner.again import plan_again
 
-        planner = await self._ready()
-        async with self._turns:
-            return await anyio.to_thread.run_sync(
-                partial(plan_again, partial(plan_plainly, planner), situation)
-            )
+        planner = await self._planner(None)
+        with self._at_work():
+            async with self._turns[planner.name]:
+                work = partial(plan_again, partial(plan_plainly, planner), situation)
+                return await daemon(work, "plan again")
 
     async def _made(self, planner: Planner, request: str, tools: Sequence[Definition]) -> Plan:
-        async with self._turns:
-            return await anyio.to_thread.run_sync(partial(plan_plainly, planner, request, tools))
+        with self._at_work():
+            async with self._turns[planner.name]:
+                return await daemon(partial(plan_plainly, planner, request, tools), "plan")
+
+    async def _maker(self, planner: Planner, plan: Plan) -> str:
+        """What made a plan in the end."""
+        from router.planner.base import made_by
+
+        made = made_by(plan, await self._ready())
+        if made is None and planner.name == "model" and self.engine is not None:
+            self.engine.answered()
+        return made or planner.name
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        with self.engine.used() if self.engine is not None else contextlib.nullcontext():
+            yield
+
+    async def _planner(self, site: CallSite | None) -> Planner:
+        """The planner for one plan: the one that was chosen, or rules that say why it is not."""
+        rules = await self._ready()
+        if self.choice.name == "rules" and not self.choice.mend:
+            return rules
+        from router.errors import BadRequest, ModelUnavailable, PlannerMissing
+
+        try:
+            if self.choice.name == "model":
+                return self._by_model(self._endpoint(), rules)
+            if self.choice.name == "sampling":
+                return self._by_client(site, rules)
+            raise PlannerMissing(f"{self.choice.why.removeprefix('because ')}.", self.choice.mend)
+        except (BadRequest, ModelUnavailable, PlannerMissing) as error:
+            return Instead(rules, error)
+
+    def _endpoint(self) -> Endpoint:
+        """Where the model is. Raises ModelUnavailable, BadRequest."""
+        if self.engine is not None:
+            return self.engine.endpoint()
+        if self._remote is None:
+            from router.planner.endpoint import Endpoint
+
+            wanted = self._settings
+            self._remote = Endpoint(wanted.url, wanted.name or None, token_of(wanted))
+        return self._remote
+
+    def _by_model(self, endpoint: Endpoint, rules: Planner) -> Planner:
+        from router.planner.model import ModelPlanner
+
+        kept = self._model
+        if kept is not None and kept[0] is endpoint and kept[1] is rules:
+            return kept[2]
+        planner = ModelPlanner(
+            endpoint,
+            rules,
+            strings=self._settings.strings,
+            seconds=self._settings.seconds,
+            say=_say,
+            recall=self._examples.recall,
+        )
+        self._model = (endpoint, rules, planner)
+        return planner
+
+    def _by_client(self, site: CallSite | None, rules: Planner) -> Planner:
+        """The client's own model, asked from the thread that plans. Raises PlannerMissing."""
+        from gateway.planning.sampling import asks_client
+        from router.planner.sampling import SamplingPlanner
+
+        ask = asks_client(site, self._settings.seconds)
+        return SamplingPlanner(ask, rules, _say, recall=self._examples.recall)
 
     async def _ready(self) -> Planner:
-        """The planner, made anew once search has an encoder."""
+        """The planner by rules, made anew once search has an encoder."""
         encoder = self._encoder
-        if self._planner is None or self._made_with is not encoder:
+        if self._rules is None or self._made_with is not encoder:
             planner = await anyio.to_thread.run_sync(partial(_load, encoder))
-            self._planner, self._made_with = planner, encoder
+            self._rules, self._made_with = planner, encoder
             return planner
-        return self._planner
+        return self._rules
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Rules in the place of a planner that cannot be had; every plan says why."""
+
+    rules: Planner
+    why: RouterError
+    name: str = "rules"
+
+    def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
+        """A plan by rules."""
+        from router.planner.base import fallen_back
+
+        return fallen_back(self.rules, request, tools, self.why, _say)
+
+
+def _say(line: str) -> None:
+    log.info("%s", line)
 
 
 def _imported() -> None:

@@ -16,13 +16,15 @@ import anyio.to_thread
 
 from gateway.calls import CallLog
 from gateway.catalog import Catalog
-from gateway.endpoint.dispatch import Switchboard
+from gateway.endpoint.board import Switchboard
 from gateway.errors import GatewayError, StateError
 from registry.errors import RegistryError
 from registry.store import Store
 
 if TYPE_CHECKING:
+    from router.composite import Composites
     from router.executor import Executor, Outcome
+    from router.memory import PlanMemory
     from router.plan import Plan
     from router.replan import Replanner
     from router.running import Options, Party
@@ -42,6 +44,7 @@ class Runs:
     :param servers: by name, whose entries hold rules for planning.
     :param replanner: makes the rest of a plan anew after a failure; None for never.
     :param tasks: the task group that runs live in: a client that goes away ends none of them.
+    :param remember: whether plans that worked are remembered, by shape.
     """
 
     def __init__(
@@ -53,12 +56,19 @@ class Runs:
         where: Path | str | None,
         calls: CallLog,
         replanner: Replanner | None = None,
+        *,
+        remember: bool = True,
     ) -> None:
         self._board, self._store, self._servers, self._calls = board, store, servers, calls
         self._tasks, self._where, self._replanner = tasks, where, replanner
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._executor: Executor | None = None
+        self._remembers = remember
+        self.memory: PlanMemory | None = None
+        """What has worked; None while the journal is not open, or nothing is to be remembered."""
+        self.composites: Composites | None = None
+        """Plans with a name; None while the journal is not open."""
         self._ended: dict[str, asyncio.Event] = {}
         self._scopes: set[anyio.CancelScope] = set()
 
@@ -94,15 +104,20 @@ class Runs:
         return self._executor
 
     async def _open(self, where: Path | str) -> Executor:
-        def load() -> tuple[Any, Any, Any]:
+        def load() -> tuple[Any, Any, Any, Any, Any]:
             from gateway.planning.calls import GatewayCalls
+            from router.composite import Composites
             from router.executor import Executor
             from router.journal.journal import Journal
+            from router.memory import PlanMemory
 
-            return Executor, Journal, GatewayCalls
+            return Executor, Journal, GatewayCalls, PlanMemory, Composites
 
-        executor, journal, calls = await anyio.to_thread.run_sync(load)
+        executor, journal, calls, memory, composites = await anyio.to_thread.run_sync(load)
         opened = await self._stack.enter_async_context(journal(where))
+        database = await opened.read(lambda records: records.database)
+        self.memory = memory(database) if self._remembers else None
+        self.composites = composites(database)
         made: Executor = executor(
             opened, calls(self._board, self._calls), self._lookup, replanner=self._replanner
         )
@@ -152,6 +167,7 @@ class Runs:
     async def decide(self, run: str, step: str, verdict: Verdict, by: str) -> None:
         """Give a person's word on a step, and go on with the run. Raises RouterError."""
         executor = await self.executor()
+        await executor.journal.read(lambda records: records.run(run))  # says so where there is none
         if not await executor.decide(run, step, verdict, by):
             await self.resume(run)
 
@@ -184,6 +200,12 @@ class Runs:
                     bodies[id_] = body
         return run_view(found, states, bodies)
 
+    async def body(self, run: str, step: str) -> bytes | None:
+        """The JSON of a step's ``CallToolResult``; None where it has none. Raises RouterError."""
+        executor = await self.executor()
+        state = (await executor.journal.read(lambda records: records.steps(run))).get(step)
+        return await executor.result(run, state) if state is not None else None
+
     def _drive(self, run: str, going: Coroutine[Any, Any, Outcome]) -> None:
         self._ended[run] = asyncio.Event()
         self._tasks.start_soon(self._driven, run, going, name=f"run {run}")
@@ -205,20 +227,17 @@ class Runs:
 
     async def _remember(self, outcome: Outcome) -> None:
         """Keep the shape of a plan of several steps that worked, for the planner to be shown."""
-        from router.memory import PlanMemory, shape_of
         from router.plan import from_json
         from router.runs import RunStatus
+        from router.shapes import shape_of
 
         plan = from_json(outcome.run.plan)
+        if self.memory is None or outcome.status is not RunStatus.DONE or len(plan.steps) < 2:
+            return
         tools = {s.tool: facts.definition for s in plan.steps if (facts := self._lookup(s.tool)) is not None}
-        if (
-            outcome.status is RunStatus.DONE
-            and len(plan.steps) > 1
-            and len(tools) == len({s.tool for s in plan.steps})
-        ):
-            executor = await self.executor()
+        if len(tools) == len({s.tool for s in plan.steps}):
             shape = await anyio.to_thread.run_sync(shape_of, plan, tools)
-            await executor.journal.read(lambda records: PlanMemory(records.database).remember(shape))
+            await anyio.to_thread.run_sync(self.memory.remember, shape)
 
     async def wait(self, run: str, seconds: float) -> bool:
         """Wait until a run has ended or is parked. Returns whether it has, in that time."""
@@ -235,6 +254,7 @@ class Runs:
             scope.cancel()
         for ended in list(self._ended.values()):
             await ended.wait()
+        self.memory = self.composites = None
         await self._stack.aclose()
 
 

@@ -6,7 +6,6 @@ otherwise the run parks, and `toolyard runs approve` goes on with it. Nothing a 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,20 +13,17 @@ import msgspec
 from msgspec import Meta
 
 from gateway import jsonrpc
-from gateway.endpoint.caller import Caller
-from gateway.errors import UpstreamError
+from gateway.planning.asking import followed
 from gateway.planning.planners import Planners, Proposal
 from gateway.planning.runs import Runs
-from gateway.policy.consent import visible
-from gateway.toolsets.asking import Answer, ask_form, ask_text
+from gateway.toolsets.asking import ask_form
 from gateway.toolsets.finding import Scopes
 from gateway.toolsets.project import Projection
 from gateway.upstream.call import CallSite
 from registry.model import ItemKind
 
 if TYPE_CHECKING:
-    from router.plan import Definition, Plan, Step
-    from router.runs import Question, Verdict
+    from router.plan import Definition, Plan
 
 PLAN: Final = "plan"
 RUN: Final = "run"
@@ -155,7 +151,7 @@ class PlanTools:
         self._planners = planners
 
     async def call(
-        self, name: str, caller: Caller, arguments: Any, projection: Projection, scopes: Scopes
+        self, name: str, site: CallSite, arguments: Any, projection: Projection, scopes: Scopes
     ) -> dict[str, Any]:
         """The structured result. Raises Refused, GatewayError, RegistryError."""
         from router.errors import RouterError
@@ -163,26 +159,26 @@ class PlanTools:
         try:
             if name == PLAN:
                 asked = _read(arguments, PlanRequest)
-                return proposed(await self._planners.propose(asked.request, projection, scopes))
+                return proposed(await self._planners.propose(asked.request, projection, scopes, site))
             if name == RUN:
-                return await self._run(caller, _read(arguments, RunRequest), projection, scopes)
+                return await self._run(site, _read(arguments, RunRequest), projection, scopes)
             return await self._status(_read(arguments, StatusRequest), projection)
         except RouterError as error:
             raise Refused(str(error)) from error
 
     async def _run(
-        self, caller: Caller, request: RunRequest, projection: Projection, scopes: Scopes
+        self, site: CallSite, request: RunRequest, projection: Projection, scopes: Scopes
     ) -> dict[str, Any]:
         from gateway.planning.facts import definition_of
         from router.consent import Consent
         from router.plan import from_json
-        from router.running import Options, Party
+        from router.running import Options
 
         proposal = None
         if request.plan is None:
             if not request.request.strip():
                 raise Refused("There is nothing to run: give a plan, or the request in words.")
-            proposal = await self._planners.propose(request.request, projection, scopes)
+            proposal = await self._planners.propose(request.request, projection, scopes, site)
             plan, tools = proposal.plan, proposal.tools
             if not plan.steps:
                 return {**proposed(proposal), "next": "Nothing was run."}
@@ -190,7 +186,7 @@ class PlanTools:
             plan = from_json({"plan": request.plan, "request": request.request})
             used = (projection.tools.get(step.tool) for step in plan.steps)
             tools = {e.exposed: d for e in used if e is not None and (d := definition_of(e)) is not None}
-        plan = await self._answered(caller, plan, tools)
+        plan = await self._answered(site, plan, tools)
         if plan.asks():
             return {**planned(plan, tools), "next": _UNANSWERED}
         always = projection.toolset.consent == "always"
@@ -198,26 +194,18 @@ class PlanTools:
         candidates = tuple(plain[ref] for ref in proposal.names) if proposal is not None else ()
         options = Options(consent=Consent.ASK if always else Consent.READS, candidates=candidates)
 
-        asking = _Asking(caller)
-        run = await self._runs.start(self._own_names(plan, projection), options, Party(ask=asking.ask))
-        caller.forward_cancel(_Given(self._runs, run))
-        try:
-            ended = await self._runs.wait(run, request.wait)
-            while not ended and asking.open:  # a person who is being asked is waited for
-                ended = await self._runs.wait(run, 1.0)
-        finally:
-            asking.close()
+        run = await followed(self._runs, self._own_names(plan, projection), options, site, request.wait)
         return await self._view(run, 0, projection)
 
     @staticmethod
-    async def _answered(caller: Caller, plan: Plan, tools: Mapping[str, Definition]) -> Plan:
+    async def _answered(site: CallSite, plan: Plan, tools: Mapping[str, Definition]) -> Plan:
         """The plan with what the person has answered, where their client can ask them."""
         from gateway.planning.questions import answered, form, questions_of
 
         questions = questions_of(plan, tools)
         if not questions:
             return plan
-        given = await ask_form(caller, "Some values are missing for what was asked for.", form(questions))
+        given = await ask_form(site, "Some values are missing for what was asked for.", form(questions))
         return answered(plan, questions, given) if given is not None else plan
 
     def _own_names(self, plan: Plan, projection: Projection) -> Plan:
@@ -233,6 +221,8 @@ class PlanTools:
                     f"Step {step.id}: there is no tool {step.tool[:200]!r} here. Search with find_tools for "
                     "the tools there are."
                 )
+            if self._planners.composed(entry.server):
+                raise Refused(f"Step {step.id}: {step.tool} is a plan itself. Call it by itself.")
             steps.append(replace(step, tool=plain[entry.server, entry.original]))
         return replace(plan, steps=tuple(steps))
 
@@ -279,61 +269,6 @@ def proposed(proposal: Proposal) -> dict[str, Any]:
     if "questions" in found:
         found["next"] = _UNANSWERED
     return found
-
-
-class _Asking:
-    """Puts the questions of a run to its caller's person, as long as the call is open."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self._tasks: set[asyncio.Task[Answer | None]] = set()
-        self._closed = False
-
-    @property
-    def open(self) -> bool:
-        """Whether somebody is being asked."""
-        return bool(self._tasks)
-
-    async def ask(self, run: str, step: Step, question: Question) -> Verdict | None:
-        """A person's word; None where there is none, or not as long as the call lasts."""
-        from router.runs import Verdict
-
-        if self._closed:
-            return None
-        flows = "".join(f"\n- {visible(flow)}" for flow in question.flows)
-        text = f"{visible(question.text)}{flows}\nArguments: {visible(question.preview)}"
-        task = asyncio.create_task(ask_text(self._caller, text))
-        self._tasks.add(task)
-        try:
-            await asyncio.wait([task])
-        finally:
-            self._tasks.discard(task)
-            task.cancel()
-        if task.cancelled():
-            return None
-        answer = task.result()
-        if answer is None:
-            return None
-        return Verdict.APPROVE if answer.allowed else Verdict.DENY
-
-    def close(self) -> None:
-        """Withdraw what is being asked: the steps park."""
-        self._closed = True
-        for task in self._tasks:
-            task.cancel()
-
-
-class _Given(CallSite):
-    """The run of a call: giving the call up gives the run up."""
-
-    __slots__ = ("_run", "_runs")
-
-    def __init__(self, runs: Runs, run: str) -> None:
-        super().__init__()
-        self._runs, self._run = runs, run
-
-    def give_up(self, why: UpstreamError) -> None:
-        self._runs.give_up(self._run)
 
 
 def _read(arguments: Any, kind: Any) -> Any:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway import jsonrpc, protocol
-from gateway.bridge.features import features_of
-from gateway.endpoint.caller import Caller
+from gateway.bridge.features import declared_in
 from gateway.errors import RpcError, UpstreamError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.policy.consent import LIFETIME, Call, question
@@ -30,6 +29,9 @@ _USED: Final = 10_000
 ONWARD_LIFETIME: Final = 3600.0
 """Seconds in which a client may answer what the tool's server asks, once the call itself was allowed."""
 _ASKED, _ONWARD = "ask", "on"
+RUN_LIFETIME: Final = 540.0
+"""Seconds in which a question of a run is answered, or it is parked: less than a call is parked for."""
+MODEL_TOKENS: Final = 4096
 T = TypeVar("T")
 
 
@@ -68,42 +70,77 @@ def _elicitation(message: str, schema: dict[str, Any] = _YES_OR_NO) -> dict[str,
     return {"method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}}
 
 
-async def ask_live(caller: Caller, call: Call) -> Answer | None:
+async def ask_live(caller: CallSite, call: Call) -> Answer | None:
     """Ask on the stream of the call. None where this client cannot be asked.
 
     Raises UpstreamError where the call is given up meanwhile.
     """
-    return await ask_text(caller, question(call.entry, call.arguments), call_waits=True)
+    return await _put(caller, _elicitation(question(call.entry, call.arguments)), _answered, LIFETIME)
 
 
-async def ask_text(caller: Caller, text: str, *, call_waits: bool = False) -> Answer | None:
-    """Ask a person something through their client. None where this client cannot be asked.
+async def ask_text(caller: CallSite, text: str) -> bool | None:
+    """Ask a person something through their client: yes or no. None where nobody answered either.
 
-    :param call_waits: whether giving the call up ends the wait, with UpstreamError.
+    Giving the call up does not end the wait: whoever waits for the answer does.
     """
-    return await _elicit(caller, _elicitation(text), call_waits, _answer)
+
+    def said(answer: Shallow | None) -> bool | None:
+        action = _action(answer)
+        return action == "accept" if action in ("accept", "decline") else None
+
+    return await _put(caller, _elicitation(text), said, RUN_LIFETIME, call_waits=False)
 
 
-async def ask_form(caller: Caller, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
+async def ask_form(caller: CallSite, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
     """Have a person fill in a form: what they put in. None where this client cannot be asked, or they leave.
 
     Raises UpstreamError where the call is given up meanwhile.
     """
 
-    def filled(result: Raw | None) -> dict[str, Any] | None:
-        answer = _answer(result)
-        content = (jsonrpc.object_of(result) or {}).get("content") if answer.allowed else None
+    def filled(answer: Shallow | None) -> dict[str, Any] | None:
+        content = _result(answer).get("content") if _action(answer) == "accept" else None
         value = jsonrpc.value(content) if content is not None else None
         return value if isinstance(value, dict) else None
 
-    given = await _elicit(caller, _elicitation(text, schema), True, filled)
-    return given if isinstance(given, dict) else None
+    return await _put(caller, _elicitation(text, schema), filled, RUN_LIFETIME)
 
 
-async def _elicit(
-    caller: Caller, wanted: dict[str, Any], call_waits: bool, read: Callable[[Raw | None], T]
-) -> T | Answer | None:
-    """Ask, and wait: what was answered, an Answer that says nobody did, or None where nobody can be asked."""
+async def ask_model(caller: CallSite, talk: Sequence[Mapping[str, str]], seconds: float) -> str | None:
+    """Have the client's model answer a conversation (``sampling/createMessage``). None where it does not.
+
+    Raises UpstreamError where the call is given up meanwhile.
+    """
+    system = "\n".join(turn["content"] for turn in talk if turn["role"] == "system")
+    messages = [
+        {"role": turn["role"], "content": {"type": "text", "text": turn["content"]}}
+        for turn in talk
+        if turn["role"] != "system"
+    ]
+    params = {"messages": messages, "systemPrompt": system, "maxTokens": MODEL_TOKENS, "temperature": 0}
+
+    def written(answer: Shallow | None) -> str | None:
+        content = _result(answer).get("content")
+        value = jsonrpc.value(content) if content is not None else None
+        parts = value if isinstance(value, list) else [value]
+        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(text for text in texts if isinstance(text, str)) or None
+
+    return await _put(caller, {"method": "sampling/createMessage", "params": params}, written, seconds)
+
+
+async def _put(
+    caller: CallSite,
+    wanted: dict[str, Any],
+    read: Callable[[Shallow | None], T],
+    seconds: float,
+    *,
+    call_waits: bool = True,
+) -> T | None:
+    """Put a request to a client, and wait: what ``read`` makes of its response. None where it cannot be asked.
+
+    :param read: is given None where no response came in time.
+    :param call_waits: whether giving the call up ends the wait, with UpstreamError.
+    """
     future: asyncio.Future[Shallow] = asyncio.get_running_loop().create_future()
 
     def respond(answer: Shallow) -> None:
@@ -116,16 +153,33 @@ async def _elicit(
         return None
     if call_waits:
         caller.forward_cancel(_Site(future))
+    answer = None
     try:
-        async with asyncio.timeout(LIFETIME):
+        async with asyncio.timeout(seconds):
             answer = await future
     except TimeoutError:
         withdraw()
-        return Answer(False, f"nobody answered within {LIFETIME / 60:.0f} minutes")
     except BaseException:
         withdraw()
         raise
-    return read(answer.get("result"))
+    try:
+        return read(answer)
+    except (msgspec.MsgspecError, RecursionError):
+        return read({})  # it is no response that MCP knows
+
+
+def _result(answer: Shallow | None) -> Shallow:
+    return jsonrpc.object_of((answer or {}).get("result")) or {}
+
+
+def _action(answer: Shallow | None) -> str | None:
+    return jsonrpc.text(_result(answer).get("action"))
+
+
+def _answered(answer: Shallow | None) -> Answer:
+    if answer is None:
+        return Answer(False, f"nobody answered within {LIFETIME / 60:.0f} minutes")
+    return _answer(answer.get("result"))
 
 
 def _answer(result: Raw | None) -> Answer:
@@ -154,9 +208,7 @@ class Rounds:
 
     def can_ask(self, params: Shallow) -> bool:
         """Whether the client of a stateless request declares that it can ask a person."""
-        meta = jsonrpc.object_of(params.get("_meta")) or {}
-        declared = meta.get(protocol.META_CLIENT_CAPABILITIES)
-        return declared is not None and FEATURE in features_of(jsonrpc.value(declared))
+        return FEATURE in declared_in(params)
 
     def ask(self, call: Call) -> bytes:
         """The result (JSON) that has the client ask."""

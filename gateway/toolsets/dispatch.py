@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -12,8 +13,9 @@ from gateway.bridge.rounds import input_required
 from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Entry, ValidatorCache
+from gateway.endpoint.board import Interests, Switchboard
 from gateway.endpoint.caller import Caller
-from gateway.endpoint.dispatch import MISMATCH, Dispatcher, Interests, Switchboard
+from gateway.endpoint.dispatch import Dispatcher
 from gateway.endpoint.sessions import Sessions
 from gateway.errors import RpcError
 from gateway.finder import Finder
@@ -27,7 +29,9 @@ from gateway.toolsets.asking import Answer, Rounds, ask_live
 from gateway.toolsets.finding import Scopes
 from gateway.toolsets.project import Projection
 from gateway.toolsets.trail import Trail
+from gateway.upstream.call import CallSite
 from gateway.upstream.mirror import param_headers, usable_mirrors
+from registry.definition import definition_hash
 from registry.errors import RegistryError
 from registry.model import ItemKind
 from registry.toolsets import Toolset
@@ -43,9 +47,9 @@ class Plans(Protocol):
     """Serves the tools that make and run plans."""
 
     async def call(
-        self, name: str, caller: Caller, arguments: Any, projection: Projection, scopes: Scopes
+        self, name: str, site: CallSite, arguments: Any, projection: Projection, scopes: Scopes
     ) -> dict[str, Any]:
-        """The structured result. Raises `gateway.planning.tools.Refused`, GatewayError."""
+        """The structured result; who calls is asked through the site. Raises `gateway.planning.tools.Refused`, GatewayError."""
 
 
 class Board(Switchboard, Protocol):
@@ -117,15 +121,25 @@ class ViewDispatcher(Dispatcher):
         return await super()._call_tool(caller, ident, params)
 
     async def _plan(self, caller: Caller, ident: Raw, name: str, params: Shallow) -> bytes:
+        """Make or run a plan. What it asks is asked live, or between two requests of a stateless client."""
         from gateway.planning.tools import Refused, text_of
 
-        assert self._services.plans is not None
+        plans, view = self._services.plans, self._view
+        assert plans is not None
+        arguments = params.get("arguments")
+
+        def made(site: CallSite) -> Coroutine[Any, Any, dict[str, Any]]:
+            return plans.call(name, site, arguments, view.projection, view.scopes)
+
         try:
-            found = await self._services.plans.call(
-                name, caller, params.get("arguments"), self._view.projection, self._view.scopes
-            )
+            if caller.era is Era.STATELESS:
+                found = await self.parking.call(caller, params, _binding(name, arguments), made)
+            else:
+                found = await made(caller)
         except Refused as error:
             return self._failed(caller, ident, str(error))
+        if isinstance(found, bytes):
+            return jsonrpc.result(ident, found)
         return jsonrpc.result(ident, meta.result(caller.era, text_of(found), found))
 
     def _unknown(self, kind: ItemKind, name: str) -> RpcError:
@@ -197,7 +211,9 @@ class ViewDispatcher(Dispatcher):
         inner["name"], inner["arguments"] = jsonrpc.raw(entry.original), arguments
         headers = param_headers(usable_mirrors(entry.data), inner)
         answer = await self._made(caller, ident, entry, inner, headers)
-        if answer.find(MISMATCH, 0, 256) > 0:  # it was not executed, and what was allowed is no more
+        if (
+            jsonrpc.failure(answer, ident) == protocol.HEADER_MISMATCH
+        ):  # it was not executed, and what was allowed is no more
             await self._view.list_anew(entry.server)
             return self._failed(
                 caller, ident, f"{name} has changed. Search again, then call it as it is now."
@@ -247,7 +263,7 @@ class ViewDispatcher(Dispatcher):
         """Pass a call on as a direct one is; that of a client which takes tasks may become one."""
         if caller.era is Era.STATELESS and self.tasks.concerns(params, entry.data):
             return await self.tasks.call(caller, ident, entry.server, params, headers, entry.data)
-        return await self._forward_call(caller, ident, entry.server, entry.original, params, headers)
+        return await self.forward.tool(caller, ident, entry.server, entry.original, params, headers)
 
     async def _ask(self, caller: Caller, call: Call) -> Answer:
         """A person's answer, through the client or from the control socket. Raises ConsentRequired."""
@@ -270,6 +286,11 @@ class ViewDispatcher(Dispatcher):
         if not _is_error(result) and not _is_task(result):
             self._services.trail.succeeded(call.caller, call.entry.server, call.entry.original)
         return answer
+
+
+def _binding(name: str, arguments: Raw | None) -> str:
+    """What a handle of a plan is bound to: this tool, and these arguments, in whatever layout."""
+    return f"\0{name}\0{definition_hash(bytes(arguments if arguments is not None else _NO_ARGUMENTS))}"
 
 
 def caller_of(caller: Caller) -> str:

@@ -16,7 +16,7 @@ from gateway.bridge.tasks import Tasks
 from gateway.calls import CallLog
 from gateway.catalog import Catalog, changed
 from gateway.clients import Clients
-from gateway.endpoint.dispatch import Interests
+from gateway.endpoint.board import Interests
 from gateway.endpoint.http import HttpEndpoint
 from gateway.endpoint.introduction import joined_instructions
 from gateway.endpoint.notices import Notices

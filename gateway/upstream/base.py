@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from gateway import jsonrpc, protocol
@@ -15,6 +15,7 @@ from gateway.bridge.rewrites import Leg
 from gateway.errors import RpcError
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
+from gateway.upstream.attribution import Attribution
 from gateway.upstream.call import CallSite, PendingCall, Reply, Withdraw
 from gateway.upstream.listening import Listen, Listening
 from gateway.upstream.peer import Peer, stateless_meta
@@ -52,13 +53,42 @@ class Connection(ABC):
         self._on_lost = on_lost
         self._next_id = 0
         self._asked: dict[bytes, Withdraw] = {}
+        self._attribution = Attribution()
         self._elicited: OrderedDict[bytes, CallSite] = OrderedDict()
         self._listening: Listening | None = None
+        self.on_task: Callable[[Shallow], None] | None = None
+        """Takes what the server tells of its own tasks."""
 
     @property
     @abstractmethod
+    def calls(self) -> Collection[PendingCall]:
+        """The requests in flight."""
+
+    @property
     def busy(self) -> bool:
         """Whether requests are in flight."""
+        return bool(self.calls)
+
+    @property
+    def asking(self) -> bool:
+        """Whether the server asks clients in a way that does not say which."""
+        return self._attribution.asks
+
+    def engaged(self, client: object, name: Raw | None) -> bool:
+        """Whether it could not be told what the server asks of this client, if it made a call now.
+
+        :param name: of the tool or prompt.
+        """
+        known = self._attribution
+        if known.disputed(client):
+            return True
+        others = [call for call in self.calls if call.site is not None and call.site.client is not client]
+        asks = known.asks_in(name)
+        return any(call.asking or known.contended or (asks and known.asks_in(call.name)) for call in others)
+
+    def joins(self, first: Connection) -> None:
+        """It is one more connection to the server that the first one is to."""
+        self._attribution.askers = first._attribution.askers
 
     @abstractmethod
     async def open(self, timeout: float) -> Peer:
@@ -93,7 +123,11 @@ class Connection(ABC):
         """Have the server tell of updates to a resource. Raises UpstreamError, RpcError."""
         assert self.peer is not None
         if self._listening is not None:
-            await self._listening.watch(uri)
+            if not await self._listening.watch(uri):
+                self._listening.unwatch(uri)
+                raise RpcError(
+                    protocol.INVALID_PARAMS, f"Server '{self.server}' does not tell of updates to {uri}."
+                )
             return
         reply = await self.request("resources/subscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
         if reply.result is None:
@@ -109,6 +143,15 @@ class Connection(ABC):
             self._listening.unwatch(uri)
             return
         await self.request("resources/unsubscribe", {"uri": jsonrpc.raw(uri)}, timeout=WATCH_TIMEOUT)
+
+    async def watch_tasks(self, tasks: Iterable[str]) -> frozenset[str]:
+        """Have the server tell of changes to tasks of its own: those that it agrees to tell of."""
+        return await self._listening.watch_tasks(tasks) if self._listening is not None else frozenset()
+
+    def unwatch_task(self, task: str) -> None:
+        """End that."""
+        if self._listening is not None:
+            self._listening.unwatch_task(task)
 
     async def _start_listening(self, listen: Listen) -> None:
         """Listen to a stateless server from now on."""
@@ -139,7 +182,9 @@ class Connection(ABC):
             tag = meta.pop(protocol.META_SUBSCRIPTION_ID, None)
             ident = jsonrpc.number_of(tag)
             if method == "notifications/subscriptions/acknowledged":
-                self._listening.acknowledged(ident)
+                wanted = jsonrpc.object_of(params.get("notifications")) or {}
+                tasks, resources = wanted.get("taskIds"), wanted.get("resourceSubscriptions")
+                self._listening.acknowledged(ident, _strings(tasks), _strings(resources))
                 return
             if tag is not None:
                 if ident is None or not self._listening.hears(ident):
@@ -147,7 +192,19 @@ class Connection(ABC):
                 rest = {key: value for key, value in params.items() if key != "_meta"}
                 params = {**rest, "_meta": jsonrpc.raw(meta)} if meta else rest  # the tag is this leg's own
                 message = {**message, "params": jsonrpc.raw(params)}
+            if method == "notifications/tasks":
+                if self.on_task is not None:
+                    self.on_task(params)
+                return
         self._on_message(message)
+
+    def logged(self, message: Shallow) -> None:
+        """Take a log message that does not say of which call it is: told where one client alone calls."""
+        calls = [call for call in self.calls if call.site is not None]
+        if len({id(call.site.client) for call in calls if call.site is not None}) == 1:
+            calls[-1].notify(message)
+        else:
+            self.notice(message)
 
     def elicited(self, params: Shallow, site: CallSite) -> None:
         """A client was shown a URL to visit: it is the one to hear that the visit is over."""
@@ -156,14 +213,13 @@ class Connection(ABC):
             if len(self._elicited) > MAX_ELICITED:
                 self._elicited.popitem(last=False)
 
-    def serve(self, message: Shallow, calls: Collection[PendingCall], send: Callable[[bytes], None]) -> None:
+    def serve(self, message: Shallow, send: Callable[[bytes], None], call: PendingCall | None = None) -> None:
         """Serve a request the server sends us.
 
-        It is put to the client on whose behalf the server works: the one whose call it came with, or
-        the only one with calls in flight. Where that cannot be told, it is refused.
+        It is put to the client on whose behalf the server works. Where that cannot be told, it is refused.
 
-        :param calls: the calls it may belong to.
         :param send: sends the response to the server; called at once or later, once.
+        :param call: the call in whose response it came, where the transport shows that.
         """
         ident, method = message["id"], jsonrpc.text(message.get("method")) or ""
         if self.peer is not None and self.peer.era is Era.STATELESS:
@@ -172,30 +228,44 @@ class Connection(ABC):
             return
         if method == "ping":
             send(jsonrpc.result(ident, b"{}"))
-            return
-        why = f"{method} cannot be put to a client: this client declared no such capability."
-        if method in features.METHODS:
-            clients = {call.site.client: call for call in calls if call.site is not None}
-            asked = self.home if not clients else None
-            if len(clients) == 1 or asked is not None:
-                try:
-                    if self._put(message, asked or next(iter(clients.values())), send):
-                        return
-                except RpcError as error:
-                    send(jsonrpc.error(ident, error.to_error()))
-                    return
-                why = f"The client that calls cannot be asked for {method}: it declared no such capability."
-            elif clients:
-                why = f"{method} cannot be put to a client: calls of {len(clients)} clients are in flight."
-        send(jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why}))
+        elif method not in features.METHODS:
+            send(_refusal(ident, f"Method not found: {method[:200]}"))
+        elif len(self._asked) + len(self._attribution) >= MAX_ASKED:
+            why = f"{MAX_ASKED} requests to clients are open."
+            send(jsonrpc.error(ident, {"code": protocol.INTERNAL_ERROR, "message": why}))
+        elif call is not None or self.home is not None:
+            calls = [one for one in self.calls if one.site is not None]
+            self._put(message, call or (calls[-1] if calls else self.home), send)
+        else:
+            self._attribution.attribute(
+                bytes(ident), self.calls, lambda found: self._put(message, found, send)
+            )
 
-    def _put(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
-        """Put a server's request to a client. Raises RpcError where its revision has no such thing."""
+    def _put(
+        self, message: Shallow, asked: PendingCall | CallSite | None, send: Callable[[bytes], None]
+    ) -> None:
+        """Put a server's request to a client, or refuse it: for want of one, or of a capability."""
+        ident, method = message["id"], jsonrpc.text(message["method"]) or ""
+        if asked is None:
+            clients = len({id(call.site.client) for call in self.calls if call.site is not None})
+            why = f"{method} cannot be put to a client: calls of {clients or 'no'} clients are in flight."
+            send(_refusal(ident, why))
+            return
+        try:
+            if not self._asks(message, asked, send):
+                why = f"The client that calls cannot be asked for {method}: it declared no such capability."
+                send(_refusal(ident, why))
+        except RpcError as error:
+            send(jsonrpc.error(ident, error.to_error()))
+
+    def _asks(self, message: Shallow, asked: PendingCall | CallSite, send: Callable[[bytes], None]) -> bool:
+        """Put a server's request to a client. Returns whether it can be asked for such a thing.
+
+        Raises RpcError where its revision has no such thing.
+        """
         ident, site = message["id"], asked if isinstance(asked, CallSite) else asked.site
         assert self.peer is not None
         assert site is not None
-        if len(self._asked) >= MAX_ASKED:
-            raise RpcError(protocol.INTERNAL_ERROR, f"{MAX_ASKED} requests to clients are open.")
         server, client = self.peer.protocol_version, site.revision
         leg = Leg(self.server, jsonrpc.text(message["method"]) or "")
         params = jsonrpc.object_of(message.get("params")) or {}
@@ -216,6 +286,8 @@ class Connection(ABC):
         if withdraw is None:
             return False
         self._asked[key] = withdraw
+        if isinstance(asked, PendingCall):
+            self._attribution.learn(asked)
         self.elicited(params, site)
         return True
 
@@ -226,9 +298,11 @@ class Connection(ABC):
             self._listening.ended(jsonrpc.number_of(params.get("requestId")))
             return
         if "requestId" in params:
-            withdraw = self._asked.pop(bytes(params["requestId"]), None)
+            key = bytes(params["requestId"])
+            withdraw = self._asked.pop(key, None)
             if withdraw is not None:
                 withdraw()
+            self._attribution.withdraw(key)
 
     def new_id(self) -> int:
         """An id no request of this connection had before."""
@@ -258,3 +332,13 @@ class Connection(ABC):
                 fields["progressToken"] = jsonrpc.raw(ident)
                 params = {**params, "_meta": jsonrpc.raw(fields)}
         return jsonrpc.encode(params), token
+
+
+def _strings(item: Raw | None) -> list[str]:
+    """The strings of an array, or none where it is no array."""
+    found = jsonrpc.value(item) if item is not None else None
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
+def _refusal(ident: Raw, why: str) -> bytes:
+    return jsonrpc.error(ident, {"code": protocol.METHOD_NOT_FOUND, "message": why})

@@ -60,6 +60,11 @@ class CallSite:
         return None
 
     @property
+    def askable(self) -> bool:
+        """Whether this client can be asked for anything in the course of the call."""
+        return False
+
+    @property
     def identity(self) -> str:
         """What tells callers apart for a server that keeps something for each; "" where nothing does."""
         return ""
@@ -138,17 +143,38 @@ class CallCancelled(UpstreamError):
 
 
 class PendingCall:
-    """One request in flight: its future, its time limit, and its caller."""
+    """One request in flight: its future, its time limit, and its caller.
 
-    __slots__ = ("_asked", "_limit", "_timeout", "_timer", "_what", "future", "ident", "site", "token")
+    :param name: of the tool or prompt that is asked for.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_limit",
+        "_timeout",
+        "_timer",
+        "_what",
+        "future",
+        "ident",
+        "name",
+        "site",
+        "token",
+    )
 
     def __init__(
-        self, ident: int, timeout: float, site: CallSite | None, token: Raw | None, what: str
+        self,
+        ident: int,
+        timeout: float,
+        site: CallSite | None,
+        token: Raw | None,
+        what: str,
+        name: Raw | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.ident = ident
         self.site = site
         self.token = token
+        self.name = name
         self.future: asyncio.Future[Reply] = loop.create_future()
         self._timeout = timeout
         self._limit = loop.time() + max(timeout, MAX_CALL_SECONDS)
@@ -193,18 +219,33 @@ class PendingCall:
         if self.site is None:
             return None
 
-        def answered(answer: Shallow) -> None:
+        def over() -> None:
             self._asked -= 1
             if not self._asked and not self.future.done():
                 self._extend()
+
+        def answered(answer: Shallow) -> None:
+            over()
             respond(answer)
 
         withdraw = self.site.ask(message, answered, report)
-        if withdraw is not None:
-            self._asked += 1
-            self._timer.cancel()
+        if withdraw is None:
+            return None
+        self._asked += 1
+        self._timer.cancel()
+        if not self.future.done():
             self._timer = asyncio.get_running_loop().call_at(self._limit, self._expire)
-        return withdraw
+
+        def withdrawn() -> None:
+            over()
+            withdraw()
+
+        return withdrawn
+
+    @property
+    def asking(self) -> bool:
+        """Whether the caller is being asked for something."""
+        return self._asked > 0
 
     def allow(self, seconds: float) -> None:
         """Wait for the answer for so long from now on, with or without progress."""

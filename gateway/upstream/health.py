@@ -19,7 +19,9 @@ SUSPECT: Final = 3
 class Pinged(Protocol):
     """What is asked of the server whose health is watched."""
 
-    in_flight: int
+    @property
+    def in_flight(self) -> int:
+        """Its calls in flight."""
 
     @property
     def connections(self) -> list[Connection]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -100,8 +100,12 @@ class HttpUpstream(Connection):
         self._fields = fields
 
     @property
-    def busy(self) -> bool:
-        return bool(self._calls)
+    def calls(self) -> Collection[PendingCall]:
+        return self._calls
+
+    @property
+    def asking(self) -> bool:
+        return False  # the stream on which a request comes says whose it is
 
     async def open(self, timeout: float) -> Peer:
         try:
@@ -220,7 +224,9 @@ class HttpUpstream(Connection):
         try:
             await self._send(exchange, jsonrpc.request(ident, method, data), headers)
             reply = await call.wait()
+            self._attribution.answered(call)
         except (asyncio.CancelledError, UpstreamError) as error:
+            self._attribution.given_up(call)
             if exchange.status == 404 and session is not None and isinstance(error, UpstreamProtocolError):
                 self._session_lost()
             resumed = self._resumed.get(call)
@@ -348,7 +354,7 @@ class HttpUpstream(Connection):
     def _on_server_message(self, message: Shallow, call: PendingCall | None) -> None:
         if "id" in message:  # the answer to the server's request is a POST of its own
             known = call is not None and call.site is not None
-            self.serve(message, [call] if known and call is not None else self._calls, self._post_aside)
+            self.serve(message, self._post_aside, call if known else None)
         elif jsonrpc.text(message["method"]) == "notifications/cancelled":
             self.withdraw(message)
         else:
@@ -416,6 +422,7 @@ class HttpUpstream(Connection):
 
     async def close(self) -> None:
         self._closed = True
+        self._attribution.close()
         if self._listening is not None:
             await self._listening.close()
         tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]

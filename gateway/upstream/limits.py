@@ -37,6 +37,11 @@ class Slots:
         return self._limit - self._free
 
     @property
+    def limit(self) -> int:
+        """Calls that may be in flight."""
+        return self._limit
+
+    @property
     def waiting(self) -> int:
         """Calls in the queue."""
         return len(self._waiters)

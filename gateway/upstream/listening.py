@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from gateway import jsonrpc, protocol
@@ -62,6 +62,10 @@ class Listening:
         self._settled = 0
         self._task: asyncio.Task[None] | None = None
         self.watched: set[str] = set()
+        self.tasks: set[str] = set()
+        """Tasks of the server's own to hear of."""
+        self._agreed: frozenset[str] = frozenset()
+        self._updates = True
 
     async def start(self) -> None:
         """Begin, and wait a moment for the server to say that it listens."""
@@ -69,18 +73,34 @@ class Listening:
         self._task.add_done_callback(lambda _: self._news.set())
         await self._settles(0)
 
-    async def watch(self, uri: str) -> None:
-        """Listen to updates of a resource too, and wait until the server says that it does."""
+    async def watch(self, uri: str) -> bool:
+        """Listen to updates of a resource too, and wait until the server says that it does.
+
+        Returns whether it may: not where it has said that it tells of none.
+        """
         if uri not in self.watched:
             self.watched.add(uri)
             self._changed.set()
         await self._settles(self._last)
+        return self._updates and self._task is not None and not self._task.done()
 
     def unwatch(self, uri: str) -> None:
         """End that."""
         if uri in self.watched:
             self.watched.discard(uri)
             self._changed.set()
+
+    async def watch_tasks(self, tasks: Iterable[str]) -> frozenset[str]:
+        """Listen to changes of tasks too: those of all such that the server agrees to tell of."""
+        if not self.tasks.issuperset(tasks):
+            self.tasks.update(tasks)
+            self._changed.set()
+            await self._settles(self._last)
+        return self._agreed
+
+    def unwatch_task(self, task: str) -> None:
+        """End that; the stream is not replaced for it, as it would be with each task that ends."""
+        self.tasks.discard(task)
 
     async def _settles(self, after: int) -> None:
         """Wait until a stream opened after this one is acknowledged, or known to be none."""
@@ -93,9 +113,14 @@ class Listening:
         except TimeoutError:
             log.info("server '%s' has not acknowledged what is listened to", self._server)
 
-    def acknowledged(self, ident: int | None) -> None:
-        """The server says that it listens."""
+    def acknowledged(
+        self, ident: int | None, tasks: Iterable[str] = (), resources: Iterable[str] = ()
+    ) -> None:
+        """The server says that it listens, and of which tasks and resources it will tell."""
         if ident in self._streams:
+            self._agreed = frozenset(tasks)
+            # Of some it may speak by another spelling of their URI; of none at all, it means it.
+            self._updates = bool(list(resources)) or not self.watched
             self._acknowledged = max(self._acknowledged, ident)
             self._settle(ident)
 
@@ -125,7 +150,11 @@ class Listening:
         }
         if self.watched:
             wanted["resourceSubscriptions"] = sorted(self.watched)
-        return {"_meta": jsonrpc.raw(dict(stateless_meta())), "notifications": jsonrpc.raw(wanted)}
+        meta: dict[str, Any] = dict(stateless_meta())
+        if self.tasks:
+            wanted["taskIds"] = sorted(self.tasks)
+            meta[protocol.META_CLIENT_CAPABILITIES] = {"extensions": {protocol.TASKS_EXTENSION: {}}}
+        return {"_meta": jsonrpc.raw(meta), "notifications": jsonrpc.raw(wanted)}
 
     async def _stream(self, ident: int, params: Shallow) -> Reply:
         try:

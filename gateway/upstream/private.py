@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio.abc
@@ -22,6 +23,7 @@ from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite
+from gateway.upstream.health import Health
 from gateway.upstream.isolation import number
 from gateway.upstream.pool import Connector
 
@@ -31,6 +33,8 @@ MOST: Final = 8
 """Sessions that may have a connection of their own to one server, unless its ``maxSessions`` says more."""
 MAKES_WAY: Final = 60.0
 """Seconds without a call after which a connection makes way for that of another session."""
+PINGED_EVERY: Final = 30.0
+"""Seconds between two pings of a connection that nobody calls."""
 IDLE: Final = 1800
 """Seconds without a call after which a session's connection is ended, unless ``idleTimeout`` says."""
 
@@ -76,14 +80,25 @@ class StateLost(UpstreamUnavailable):
 class _Entry:
     """One session's connection, from the moment it is being opened."""
 
-    __slots__ = ("connection", "connector", "home", "opening", "used_at")
+    __slots__ = ("connection", "connector", "health", "home", "opening", "pinged_at", "used_at")
 
-    def __init__(self, home: Home | None) -> None:
+    def __init__(self, home: Home | None, hung: Callable[[_Entry, Connection], None]) -> None:
         self.home = home
+        self.health = Health(self, lambda connection: hung(self, connection))
         self.opening: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
         self.connector: Connector | None = None
-        self.used_at = time.monotonic()
+        self.used_at = self.pinged_at = time.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight."""
+        return len(self.connection.calls) if self.connection is not None else 0
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connection, where it is open."""
+        return [self.connection] if self.connection is not None and not self.connection.lost else []
 
     @property
     def busy(self) -> bool:
@@ -151,7 +166,7 @@ class PrivateConnections:
                 f"Server '{self._server}' has {self._most} sessions with a connection of their own.",
                 'Try again when one has ended, or raise "maxSessions" in its entry.',
             )
-        entry = self._entries[whose] = _Entry(home)
+        entry = self._entries[whose] = _Entry(home, partial(self._hung, whose))
         entry.opening.add_done_callback(_seen)
         self._tasks.start_soon(self._open, whose, entry, want, timeout, name=f"open {self._server}")
         return entry
@@ -229,6 +244,21 @@ class PrivateConnections:
             self._drop(whose, entry)
         self._tasks.start_soon(connection.close, name=f"close {self._server}")
 
+    def _hung(self, whose: str, entry: _Entry, connection: Connection) -> None:
+        self._lost(whose, entry, connection, "it does not answer pings any more")
+
+    def answered(self, connection: Connection) -> None:
+        """A call was answered over it."""
+        for entry in self._entries.values():
+            if entry.connection is connection:
+                entry.health.answered()
+
+    def unanswered(self, connection: Connection) -> None:
+        """A call was not answered in time over it: after some in a row it is pinged, although it is called."""
+        for entry in self._entries.values():
+            if entry.connection is connection and entry.health.unanswered():
+                self._tasks.start_soon(entry.health.check, True, name=f"check {self._server}")
+
     def _drop(self, whose: str, entry: _Entry) -> None:
         """Forget an entry: what the server knew of that session is gone."""
         if self._entries.get(whose) is entry:
@@ -245,8 +275,12 @@ class PrivateConnections:
         await self._end(home.ident)
 
     async def end_idle(self) -> None:
-        """End the connections that nobody has used for long."""
+        """End the connections that nobody has used for long, and ping the others now and then."""
         now = time.monotonic()
+        for entry in self._entries.values():
+            if entry.connection is not None and now - entry.pinged_at >= PINGED_EVERY:
+                entry.pinged_at = now
+                self._tasks.start_soon(entry.health.check, name=f"check {self._server}")
         for whose, entry in list(self._entries.items()):
             if not entry.busy and now - entry.used_at > self._idle:
                 await self._end(whose)

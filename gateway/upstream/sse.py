@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urljoin, urlsplit
 
 from gateway import jsonrpc
@@ -45,8 +45,8 @@ class SseUpstream(Connection):
         self._closed = False
 
     @property
-    def busy(self) -> bool:
-        return bool(self._pending)
+    def calls(self) -> Collection[PendingCall]:
+        return self._pending.values()
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -119,10 +119,12 @@ class SseUpstream(Connection):
             call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
+            elif number is not None:
+                self._attribution.answered_late(number)
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self.serve(message, self._pending.values(), self._post_quietly)
+            self.serve(message, self._post_quietly)
         elif method == "notifications/cancelled":
             self.withdraw(message)
         elif method == "notifications/progress":
@@ -130,8 +132,8 @@ class SseUpstream(Connection):
                 if call.token is not None and _names_token(message, call.ident):
                     call.notify(message)
                     return
-        elif method == "notifications/message" and len(self._pending) == 1:
-            next(iter(self._pending.values())).notify(message)
+        elif method == "notifications/message":
+            self.logged(message)
         else:
             self.notice(message)
 
@@ -142,6 +144,7 @@ class SseUpstream(Connection):
 
     def stream_ended(self, reason: Exception) -> None:
         """The GET stream is gone, and every answer with it."""
+        self._attribution.close()
         if self._endpoint is not None and not self._endpoint.done():
             self._endpoint.set_exception(reason)
         for call in list(self._pending.values()):
@@ -163,12 +166,16 @@ class SseUpstream(Connection):
             raise UpstreamUnavailable(f"The stream of server '{self.server}' has ended.", "Try again.")
         ident = self.new_id()
         data, token = self.prepare(params, ident)
-        call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
+        what = f"{method} on server '{self.server}'"
+        call = PendingCall(ident, timeout, site, token, what, params.get("name"))
         self._pending[ident] = call
         try:
             await self._post(jsonrpc.request(ident, method, data))
-            return await call.wait()
+            reply = await call.wait()
+            self._attribution.answered(call)
+            return reply
         except (asyncio.CancelledError, UpstreamError):
+            self._attribution.given_up(call)
             if not self._closed and method != "initialize":
                 cancelled = jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"})
                 self._post_quietly(jsonrpc.notification("notifications/cancelled", cancelled))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, cast
 
 import anyio
@@ -88,8 +88,8 @@ class StdioConnection(Connection):
         return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
 
     @property
-    def busy(self) -> bool:
-        return bool(self._pending)
+    def calls(self) -> Collection[PendingCall]:
+        return self._pending.values()
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -166,10 +166,6 @@ class StdioConnection(Connection):
     async def _listen(self, ident: int, params: Shallow) -> Reply:
         return await self._request(ident, "subscriptions/listen", params, base.FOR_EVER)
 
-    def _callers(self) -> list[PendingCall]:
-        """The calls in flight that some client made."""
-        return [call for call in self._pending.values() if call.site is not None]
-
     async def request(
         self,
         method: str,
@@ -187,12 +183,16 @@ class StdioConnection(Connection):
         if not self._writable.is_set():
             await self._drain(timeout)
         data, token = self.prepare(params, ident)
-        call = PendingCall(ident, timeout, site, token, f"{method} on server '{self.server}'")
+        what = f"{method} on server '{self.server}'"
+        call = PendingCall(ident, timeout, site, token, what, params.get("name"))
         self._pending[ident] = call
         try:
             self._write(jsonrpc.request(ident, method, data))
-            return await call.wait()
+            reply = await call.wait()
+            self._attribution.answered(call)
+            return reply
         except (asyncio.CancelledError, UpstreamError) as error:
+            self._attribution.given_up(call)
             if self._stdin is not None and not self._closing and method != "initialize":
                 reason = "timeout" if isinstance(error, UpstreamError) else "cancelled by the caller"
                 params = {"requestId": jsonrpc.raw(ident), "reason": jsonrpc.raw(reason)}
@@ -260,12 +260,12 @@ class StdioConnection(Connection):
         if messages is None:
             self.garbage += 1
             if self.garbage <= 20:
-                self.logged(b"[stdout] " + line)
+                self.wrote(b"[stdout] " + line)
             return
         for message in messages if isinstance(messages, list) else [messages]:
             self._message(message)
 
-    def logged(self, line: bytes) -> None:
+    def wrote(self, line: bytes) -> None:
         """A line for the server's log."""
         self._last_words = line[:STDERR_LINE].decode(errors="replace").rstrip()
         self._log.write(self._last_words)
@@ -277,10 +277,12 @@ class StdioConnection(Connection):
             call = self._pending.get(number) if number is not None else None
             if call is not None:
                 call.answer(message)
+            elif number is not None:
+                self._attribution.answered_late(number)
             return
         method = jsonrpc.text(message["method"])
         if ident is not None:
-            self.serve(message, self._callers(), self._write_quietly)
+            self.serve(message, self._write_quietly)
             return
         if method == "notifications/cancelled":
             self.withdraw(message)
@@ -293,10 +295,8 @@ class StdioConnection(Connection):
                 call.notify(message)
             return
         if method == "notifications/message":
-            callers = self._callers()
-            if len(callers) == 1:  # only then is it known whose log line this is
-                callers[0].notify(message)
-                return
+            self.logged(message)
+            return
         self.notice(message)
 
     def child_exited(self) -> None:
@@ -317,6 +317,7 @@ class StdioConnection(Connection):
         if self._end_reason:
             return
         self._writable.set()
+        self._attribution.close()
         self._end_reason = f"Server '{self.server}' {how}{self._said()}."
         for call in list(self._pending.values()):
             call.fail(UpstreamUnavailable(self._end_reason, "It is started again on the next call."))
@@ -417,7 +418,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             whole = b"".join(self._parts[2]) + line
             self._parts[2], self._size[2] = [], 0
             if whole.strip():
-                self._connection.logged(whole)
+                self._connection.wrote(whole)
         if rest and self._size[2] < STDERR_LINE:
             self._parts[2].append(rest[:STDERR_LINE])
             self._size[2] += len(rest)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 import anyio
 import anyio.abc
@@ -31,13 +30,18 @@ from gateway.upstream.call import CallSite, Reply
 from gateway.upstream.exchange import NeedsLoginError, SessionLostError
 from gateway.upstream.health import Health
 from gateway.upstream.isolation import isolated, number
+from gateway.upstream.lanes import CONNECTIONS, Lanes
 from gateway.upstream.limits import CONCURRENT, Slots
 from gateway.upstream.pool import Connector, PoolKey
 from gateway.upstream.private import Owner as PrivateOwner
 from gateway.upstream.private import PrivateConnections
 from gateway.upstream.recovery import Recovery
 from gateway.upstream.serverlog import ServerLog
+from gateway.upstream.state import COMING, DEAD, State
 from gateway.upstream.stdio import StdioConnection
+from gateway.upstream.taskwatches import TaskWatches
+from gateway.upstream.waiting import connected, progress_token
+from gateway.upstream.watches import Watches
 from registry.model import Server, Transport
 from router.budget import RetryBudget
 
@@ -50,21 +54,6 @@ _IDEMPOTENT: Final = frozenset(
     {"prompts/get", "resources/read", "completion/complete", "ping", "server/discover"}
 )
 """Requests that may be sent again when their connection broke; a tool may have side effects."""
-
-
-class State(StrEnum):
-    """Where a server stands, as ``toolyard status`` shows it."""
-
-    PENDING = "pending"
-    """Its command waits for a person's approval."""
-    IDLE = "idle"
-    BUILDING = "building"
-    """The environment of a converted service is being made; calls wait for it."""
-    STARTING = "starting"
-    READY = "ready"
-    FAILED = "failed"
-    NEEDS_LOGIN = "needs_login"
-    DISABLED = "disabled"
 
 
 class Owner(PrivateOwner, Protocol):
@@ -116,7 +105,7 @@ class Upstream:
         self._idle_timeout = number(server.spec.extra, "idleTimeout", 0)
         self._used_at = time.monotonic()
         self._ready_at = 0.0
-        self._watched: set[str] = set()
+        self.watches = Watches(self)
         self.health = Health(self, self._hung)
         self._connector: Connector | None = None
         self._connections: dict[PoolKey, Connection] = {}
@@ -125,6 +114,15 @@ class Upstream:
         self._reviving = False
         self._closed = False
         self._quiet = asyncio.Event()
+        self.lanes = Lanes(
+            self.name,
+            number(server.spec.extra, "maxConnections", CONNECTIONS) - 1,
+            lambda: owner.connector(self.server),
+            self.watches.renew,
+            self._said_aside,
+            tasks,
+        )
+        self.task_watches = TaskWatches(lambda: self.connections)
         self.private: PrivateConnections | None = None
         if isolated(server.spec):
             self.private = PrivateConnections(
@@ -134,7 +132,27 @@ class Upstream:
     @property
     def connections(self) -> list[Connection]:
         """The live connections, each once."""
-        return list(dict.fromkeys(self._connections.values()))
+        return [*dict.fromkeys(self._connections.values()), *self.lanes.connections]
+
+    @property
+    def parkable(self) -> int:
+        """Calls in flight that may wait for their clients: as many again are left for others."""
+        return max(1, self._slots.limit // 2)
+
+    @property
+    def coming(self) -> bool:
+        """Whether it is on its way up: a call had better wait."""
+        return self.state in COMING or bool(self._opening)
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """For the time it takes to make its environment. A start may begin, and wait for it, meanwhile."""
+        before, self.state = self.state, State.BUILDING
+        try:
+            yield
+        finally:
+            if self.state is State.BUILDING:
+                self.state = State.STARTING if self._opening else before
 
     @property
     def pid(self) -> int | None:
@@ -185,14 +203,24 @@ class Upstream:
                         }
                     )
                     try:
-                        reply = await connection.request(
-                            method, fields, timeout=limit, site=site, headers=headers
-                        )
+                        if connection.asking and self.private is None and site is not None and site.askable:
+                            connection, reply = await self.lanes.request(
+                                connection, method, fields, timeout=limit, site=site
+                            )
+                        else:
+                            reply = await connection.request(
+                                method, fields, timeout=limit, site=site, headers=headers
+                            )
                     except UpstreamError as error:
+                        if self.private is not None and isinstance(error, UpstreamTimeout):
+                            self.private.unanswered(connection)
                         if attempt == 2 or not self._may_repeat(method, error):
                             raise
                     else:
-                        self.health.answered()
+                        if self.private is None:
+                            self.health.answered()
+                        else:
+                            self.private.answered(connection)
                         if self.usage is not None and reply.result is not None and "name" in params:
                             self.usage.note(self.name, jsonrpc.text(params["name"]) or "", reply.result)
                         return connection, reply
@@ -210,7 +238,7 @@ class Upstream:
         if isinstance(error, SessionLostError):
             return True  # refused, hence not executed: initialize again and repeat
         if isinstance(error, UpstreamTimeout):
-            if self.health.unanswered():
+            if self.private is None and self.health.unanswered():
                 self._tasks.start_soon(self.health.check, True, name=f"check {self.name}")
             return False
         return isinstance(error, UpstreamUnavailable) and method in _IDEMPOTENT and self._budget.withdraw()
@@ -228,25 +256,10 @@ class Upstream:
         if self.private is not None and site is not None:
             self._check_wanted()
             return await self.private.connection(site, want, timeout)
-        token = _progress_token(params) if site is not None else None
+        token = progress_token(params) if site is not None else None
         if token is None or site is None:
             return await self.connect(want, timeout)
-        deadline = time.monotonic() + timeout
-        for second in itertools.count(1):
-            try:
-                return await self.connect(want, max(0.0, min(1.0, deadline - time.monotonic())))
-            except UpstreamTimeout:
-                if self.state not in _COMING or time.monotonic() >= deadline:
-                    raise
-            # Progress must only ever grow (2025-11-25, Progress), and the server's own begins at 0.
-            note = {
-                "progressToken": token,
-                "progress": second * 1e-9,
-                "message": f"waiting for server '{self.name}' to "
-                + ("be built" if self.state is State.BUILDING else "start"),
-            }
-            site.notify({"method": jsonrpc.raw("notifications/progress"), "params": jsonrpc.raw(note)})
-        raise AssertionError("unreachable")
+        return await connected(self, want, timeout, site, token)
 
     async def connect(self, want: Era, timeout: float = START_TIMEOUT) -> Connection:
         """A live connection, opened if there is none. Callers at the same time share one attempt.
@@ -260,7 +273,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         opening = self._opening.get(key)
         if opening is None:
-            if self.error is not None and self.state in _DEAD and self.recovery.pause(loop.time()):
+            if self.error is not None and self.state in DEAD and self.recovery.pause(loop.time()):
                 # The circuit is open; the next attempt after the pause is its probe.
                 raise self.error.with_traceback(None)  # raised many times, it must not grow
             opening = self._opening[key] = Opening(loop.create_future(), anyio.CancelScope())
@@ -325,14 +338,15 @@ class Upstream:
         self._ready_at = self._used_at = time.monotonic()
         self.health.answered()
         self.log.write(f"[toolyard] connected, protocol {connection.peer.protocol_version}")
-        if self._watched:
-            self._tasks.start_soon(self._watch_again, connection, name=f"watch {self.name}")
+        if self.watches:
+            self._tasks.start_soon(self.watches.renew, connection, name=f"watch {self.name}")
+        self._tasks.start_soon(self.task_watches.renew, connection, name=f"tasks {self.name}")
         future.set_result(connection)
         if first:
             await self._owner.on_ready(self, connection)
 
     async def _attempt(self, key: PoolKey) -> Connection:
-        if not self._connections and self.state not in _DEAD:
+        if not self._connections and self.state not in DEAD:
             # It was lost and comes back after a pause: callers wait for it.
             await asyncio.sleep(self.recovery.pause(asyncio.get_running_loop().time()))
         if not self._connections:  # meanwhile the other era's may have been opened
@@ -409,7 +423,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         try:
             while not self._closed and not self._connections and not self.recovery.given_up:
-                if self.state in _DEAD:
+                if self.state in DEAD:
                     await asyncio.sleep(max(0.05, self.recovery.pause(loop.time())))
                 try:
                     await self.connect(Era.HANDSHAKE)
@@ -420,33 +434,18 @@ class Upstream:
         finally:
             self._reviving = False
 
-    async def watch(self, uri: str) -> None:
-        """Have the server tell of updates to a resource, on every connection it ever has.
-
-        Raises UpstreamError, RpcError.
-        """
-        self._watched.add(uri)
-        for connection in self.connections or [await self.connect(Era.HANDSHAKE)]:
-            await connection.watch(uri)
-
-    async def unwatch(self, uri: str) -> None:
-        """End that. Raises UpstreamError."""
-        self._watched.discard(uri)
-        for connection in self.connections:
-            await connection.unwatch(uri)
-
-    async def _watch_again(self, connection: Connection) -> None:
-        for uri in list(self._watched):
-            try:
-                await connection.watch(uri)
-            except GatewayError as error:
-                log.debug("server '%s' does not watch %s again: %s", self.name, uri, error)
+    def _said_aside(self, message: Shallow) -> None:
+        """What a further connection is told outside any call: it is the same server."""
+        if self._connections:
+            self._owner.on_message(self, self.connections[0], message)
 
     def _hung(self, connection: Connection) -> None:
-        self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
+        if not self.lanes.hung(connection):
+            self._lost(connection, f"Server '{self.name}' does not answer pings any more.")
 
     async def end_when_idle(self) -> None:
         """Stop a child that nobody has called for its ``idleTimeout``; the next call starts it again."""
+        await self.lanes.end_idle()
         if self.private is not None:
             await self.private.end_idle()
         if (
@@ -468,12 +467,12 @@ class Upstream:
 
     async def _end(self) -> None:
         """Close what is open and give up what is being opened; what is opened later stays."""
-        connections, self._connections = self.connections, {}
+        connections, self._connections = list(dict.fromkeys(self._connections.values())), {}
         openings, self._opening = list(self._opening.values()), {}
         for opening in openings:
             opening.scope.cancel()
         private = [self.private.close()] if self.private is not None else []
-        await asyncio.gather(*(connection.close() for connection in connections), *private)
+        await asyncio.gather(*(one.close() for one in connections), self.lanes.close(), *private)
         if openings:
             await asyncio.wait([opening.connection for opening in openings], timeout=CLOSE_TIMEOUT)
 
@@ -505,18 +504,6 @@ class Upstream:
         await self._end()
         if self._connector is not None:
             self._connector.close()
-
-
-_COMING: Final = frozenset({State.STARTING, State.BUILDING})
-_DEAD: Final = frozenset({State.FAILED, State.NEEDS_LOGIN, State.PENDING})
-"""States in which a call is answered at once, with the reason, while the pause after a failure lasts."""
-
-
-def _progress_token(params: Shallow) -> Any:
-    meta = params.get("_meta")
-    if meta is None or b"progressToken" not in bytes(meta):
-        return None
-    return jsonrpc.shallow(meta).get("progressToken")
 
 
 def _seen(future: asyncio.Future[Connection]) -> None:

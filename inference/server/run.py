@@ -25,23 +25,18 @@ def serve(
     server_config: ServerConfig,
     host: str,
     port: int,
+    fd: int | None = None,
 ) -> None:
     """Serve until a signal. On SIGTERM or SIGINT no new connection is taken and running answers are finished,
     for `drain_seconds` at most.
 
+    :param fd: a bound socket to listen on, in place of an address: whoever starts us knows the port then.
     :raises InferenceError: the model cannot be loaded, or the address cannot be bound.
     """
-    if host not in LOOPBACK and not server_config.token:
+    listener = _bound(host, port) if fd is None else _inherited(fd)
+    if listener.getsockname()[0] not in LOOPBACK and not server_config.token:
+        listener.close()
         raise InferenceError(f"Serving on {host} opens the model to the network: pass --token too.")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as problem:
-        raise InferenceError(
-            f"{host}:{port} cannot be bound: {problem.strerror}. Choose another --port."
-        ) from None
     # The interpreter hands its lock over every 5 ms by default: as long as a whole decode step.
     sys.setswitchinterval(0.0005)
     engine = Engine(ModelRunner(folder, runner_config), engine_config)
@@ -64,3 +59,24 @@ def serve(
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as problem:
+        listener.close()
+        raise InferenceError(
+            f"{host}:{port} cannot be bound: {problem.strerror}. Choose another --port."
+        ) from None
+    return listener
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as problem:
+        raise InferenceError(f"File descriptor {fd} is no socket: {problem.strerror}.") from None

@@ -7,6 +7,15 @@ from typing import Protocol
 
 from router.errors import RouterError
 from router.plan import Definition, Plan
+from router.shapes import Shape
+
+Recall = Callable[[str, Sequence[Definition]], Sequence[Shape]]
+"""Plans that worked for requests like this one, by the candidates' names. Blocks, and does not raise."""
+
+
+def nothing(request: str, tools: Sequence[Definition]) -> Sequence[Shape]:
+    """Remembers no plan; a `Recall`."""
+    return ()
 
 
 class Planner(Protocol):
@@ -36,3 +45,8 @@ def fallen_back(
     say(line)
     plan = planner.plan(request, tools)
     return Plan(plan.steps, plan.request, f"{line} {plan.note}".rstrip())
+
+
+def made_by(plan: Plan, fallback: Planner) -> str | None:
+    """The name of the fallback where it made the plan, and the plan's note says so."""
+    return fallback.name if plan.note.startswith(f"Planned by {fallback.name}: ") else None

@@ -88,6 +88,11 @@ class Endpoint:
         self._ability: Ability | None = None
         self._lock = threading.Lock()
 
+    @property
+    def known(self) -> Ability | None:
+        """What it can hold a model to, where that was found out already."""
+        return self._ability
+
     @contextmanager
     def connect(self, deadline: float) -> Iterator[Connection]:
         """A connection, closed at the end.

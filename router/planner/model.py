@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from router.errors import BadRequest, MalformedPlan, ModelFailed, ModelUnavailable, RequestRefused
 from router.grammar import copies, next_step
 from router.plan import Definition, Plan, Step, from_json, to_json
-from router.planner.base import Planner, fallen_back
+from router.planner.base import Planner, Recall, fallen_back, nothing
 from router.planner.endpoint import Ability, Connection, Endpoint
 from router.planner.prompt import Message, messages
 from router.planner.sound import sound
@@ -44,6 +44,7 @@ class ModelPlanner:
     :param seconds: what one plan may take; at its end the fallback plans.
     :param least_steps: the plan may end only after so many; 0 where no tool may fit.
     :param say: hears why the model was not used.
+    :param recall: plans to show it as examples.
     """
 
     name = "model"
@@ -58,9 +59,10 @@ class ModelPlanner:
         most_steps: int = MOST_STEPS,
         least_steps: int = 0,
         say: Callable[[str], None] = lambda line: None,
+        recall: Recall = nothing,
     ) -> None:
         self.endpoint = endpoint
-        self._fallback, self._say = fallback, say
+        self._fallback, self._say, self._recall = fallback, say, recall
         self._copied = strings == "copied"
         self._seconds, self._most_steps, self._least_steps = seconds, most_steps, least_steps
         self._rest: tuple[float, ModelUnavailable] | None = None
@@ -98,10 +100,11 @@ class ModelPlanner:
         """
         ability = self.endpoint.ability(connection)
         copied = copies(request) if self._copied else None
+        examples = self._recall(request, tools)
         plan = Plan((), request)
         while len(plan.steps) < self._most_steps:
             answer = connection.answer(
-                messages(tools, request, plan),
+                messages(tools, request, plan, examples),
                 next_step(tools, plan, copied=copied, end=len(plan.steps) >= self._least_steps),
                 ability,
                 max_tokens=STEP_TOKENS,
@@ -144,7 +147,7 @@ class ModelPlanner:
         def ask(talk: Sequence[Message]) -> str:
             return connection.answer(talk, max_tokens=PLAN_TOKENS).text
 
-        return whole_plan(ask, request, tools)
+        return whole_plan(ask, request, tools, self._recall(request, tools))
 
     def _late(self) -> ModelUnavailable:
         return ModelUnavailable(

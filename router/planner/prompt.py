@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from router.outputs import NotThere, fields, types_at
 from router.plan import Definition, Plan, join_path, step_json
+from router.shapes import SLOT, Shape
 
 Message = dict[str, str]
 
@@ -35,6 +36,7 @@ Answer with the whole plan as JSON and nothing else: \
 {"plan": [{"id": "1", "tool": "NAME", "arguments": {...}, "depends_on": []}, ...]}. \
 "depends_on" names the steps that must be finished first. Where no tool fits: {"plan": []}
 """
+WORKED: Final = "Plans that worked for requests like it, <...> for values that differ:\n"
 
 
 def opening(tools: Sequence[Definition], how: str) -> str:
@@ -43,9 +45,16 @@ def opening(tools: Sequence[Definition], how: str) -> str:
     return f"{RULES}{how}\nTools:\n" + "\n".join(lines)
 
 
-def messages(tools: Sequence[Definition], request: str, plan: Plan | None) -> list[Message]:
-    """A conversation that asks for the next step of a plan, or for a whole plan where there is none."""
-    asked = f"Request: {request}"
+def messages(
+    tools: Sequence[Definition], request: str, plan: Plan | None, examples: Sequence[Shape] = ()
+) -> list[Message]:
+    """A conversation that asks for the next step of a plan, or for a whole plan where there is none.
+
+    :param examples: plans that worked for requests like this one; what was said of values is not in them.
+    """
+    shown = "".join(f"For: {one.request}\n{_compact(_blank(one.plan))}\n" for one in examples)
+    asked = f"{WORKED}{shown}\n" if shown else ""
+    asked += f"Request: {request}"
     if plan is not None and plan.steps:
         done = "\n".join(_compact(step_json(step)) for step in plan.steps)
         asked += f"\nSteps so far:\n{done}"
@@ -99,6 +108,15 @@ def _results(tool: Definition) -> list[str]:
             continue
         out.append(f"{join_path(segments)}: {'|'.join(sorted(types)) if types else 'any'}")
     return out
+
+
+def _blank(value: Any) -> Any:
+    """The steps of a shape with its slots as words."""
+    if isinstance(value, Mapping):
+        if SLOT in value:
+            return f"<{value[SLOT]}>"
+        return {key: _blank(part) for key, part in value.items()}
+    return [_blank(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _short(text: str, most: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from router.errors import BadRequest, ModelFailed
 from router.plan import Definition, Plan
-from router.planner.base import Planner, fallen_back
+from router.planner.base import Planner, Recall, fallen_back, nothing
 from router.planner.whole import Ask, whole_plan
 
 
@@ -19,12 +19,19 @@ class SamplingPlanner:
     :param ask: sends the conversation to the client and gives back the text; raises ModelFailed where the
         client declines, or its answer is no text. It bounds its own waits.
     :param say: hears why the model was not used.
+    :param recall: plans to show it as examples.
     """
 
     name = "sampling"
 
-    def __init__(self, ask: Ask, fallback: Planner, say: Callable[[str], None] = lambda line: None) -> None:
-        self._ask, self._fallback, self._say = ask, fallback, say
+    def __init__(
+        self,
+        ask: Ask,
+        fallback: Planner,
+        say: Callable[[str], None] = lambda line: None,
+        recall: Recall = nothing,
+    ) -> None:
+        self._ask, self._fallback, self._say, self._recall = ask, fallback, say, recall
 
     def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
         """A plan over the candidates.
@@ -36,6 +43,6 @@ class SamplingPlanner:
         if not tools:
             return Plan((), request, "There are no tools to plan with.")
         try:
-            return whole_plan(self._ask, request, tools)
+            return whole_plan(self._ask, request, tools, self._recall(request, tools))
         except ModelFailed as error:
             return fallen_back(self._fallback, request, tools, error, self._say)

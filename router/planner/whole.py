@@ -10,6 +10,7 @@ from router.check import check
 from router.errors import InvalidPlan, MalformedPlan, ModelFailed
 from router.plan import Definition, Plan, from_json
 from router.planner.prompt import Message, messages
+from router.shapes import Shape
 
 Ask = Callable[[Sequence[Message]], str]
 """A conversation in, the model's text out. Raises ModelFailed."""
@@ -18,13 +19,13 @@ MOST_TEXT: Final = 200_000
 MOST_PROBLEMS: Final = 8
 
 
-def whole_plan(ask: Ask, request: str, tools: Sequence[Definition]) -> Plan:
+def whole_plan(ask: Ask, request: str, tools: Sequence[Definition], examples: Sequence[Shape] = ()) -> Plan:
     """The plan that a model writes, told once what is wrong with it.
 
     :raises ModelFailed: it gave no plan that passes, at the second time either.
     """
     known = {tool.name: tool for tool in tools}
-    talk = messages(tools, request, None)
+    talk = messages(tools, request, None, examples)
     problem = ""
     for _ in range(2):
         text = ask(talk)

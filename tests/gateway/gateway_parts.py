@@ -82,7 +82,12 @@ class Answer:
 
 
 class Wire:
-    """One raw HTTP/1.1 connection."""
+    """One raw HTTP/1.1 connection.
+
+    :param wait: seconds for each thing that comes.
+    """
+
+    wait = WAIT
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -101,7 +106,7 @@ class Wire:
         self.writer.write(head.encode("latin-1") + b"\r\n" + (body or b""))
 
     async def head(self) -> Answer:
-        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WAIT)
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), self.wait)
         first, *lines = raw.decode("latin-1").strip().split("\r\n")
         headers: dict[str, str] = {}
         for line in lines:
@@ -109,8 +114,8 @@ class Wire:
             headers[name.lower()] = value.strip()
         return Answer(int(first.split()[1]), headers)
 
-    async def answer(self, method: str = "POST", wait: float = WAIT) -> Answer:
-        async with asyncio.timeout(wait):
+    async def answer(self, method: str = "POST", wait: float | None = None) -> Answer:
+        async with asyncio.timeout(self.wait if wait is None else wait):
             answer = await self.head()
             if method == "HEAD" or answer.status in (204, 304):
                 return answer
@@ -124,8 +129,8 @@ class Wire:
             return answer
 
     async def chunk(self) -> bytes:
-        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), WAIT), 16)
-        piece = await asyncio.wait_for(self.reader.readexactly(size + 2), WAIT)
+        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), self.wait), 16)
+        piece = await asyncio.wait_for(self.reader.readexactly(size + 2), self.wait)
         return piece[:-2]
 
     async def event(self) -> Any:
@@ -156,6 +161,8 @@ class Wire:
 class Client:
     """Raw HTTP against one gateway; every request on a connection of its own unless told otherwise."""
 
+    wait = WAIT
+
     def __init__(self, port: int, token: str | None = TOKEN) -> None:
         self.port = port
         self.token = token
@@ -174,6 +181,7 @@ class Client:
     @contextlib.asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:
         wire = await Wire.open(self.port)
+        wire.wait = self.wait
         try:
             yield wire
         finally:

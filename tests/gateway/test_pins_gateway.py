@@ -59,7 +59,7 @@ async def session(running: Running, *names: str) -> Client:
 
 
 async def resync(running: Running) -> SyncReport:
-    report = await running.gateway.resync("s")
+    report = await running.gateway.roster.resync("s")
     assert report is not None
     return report
 
@@ -222,12 +222,12 @@ async def test_a_server_that_is_gone_leaves_no_tools_but_keeps_its_pins(
 ) -> None:
     async with running_gateway([changing.spec], root=tmp_path) as running:
         await session(running, "read", "write")
-        await running.gateway.configure([])
+        await running.gateway.roster.configure([])
         assert running.gateway.registrar.tools.current("s") == []
         assert running.gateway.registrar.book.pin("s", "read") is not None
         changing.offers(tool("read", "changed"), tool("write"))
-        await running.gateway.configure([changing.spec])
-        await running.gateway.approve("s")  # leave to start a command goes with its server
+        await running.gateway.roster.configure([changing.spec])
+        await running.gateway.roster.approve("s")  # leave to start a command goes with its server
         client = await running.session()
         await until(lambda: running.gateway.catalog.withheld)
         assert await client.names() == ["s__write"]
@@ -269,7 +269,7 @@ async def test_a_call_that_could_not_be_made_is_logged_with_the_reason(tmp_path:
     changing.offers(tool("read"))
     async with running_gateway([changing.spec], root=tmp_path) as running:
         client = await session(running, "read")
-        await running.gateway.configure([remote("s", "http://127.0.0.1:1/mcp")])
+        await running.gateway.roster.configure([remote("s", "http://127.0.0.1:1/mcp")])
         await client.call("s__read")
         await running.gateway.calls.flush()
         (call,) = AuditRecords(running.gateway.store).latest()

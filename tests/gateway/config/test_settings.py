@@ -177,3 +177,25 @@ def test_a_fault_in_them_names_its_line(file: Path, text: str, line: int, said: 
         load(file, text)
     assert f"config.toml:{line}" in caught.value.message
     assert said in caught.value.message
+
+
+def test_the_planner_is_set_in_a_table_of_its_own(file: Path) -> None:
+    planner = load(file, '[planner]\nmodel = "~/m"\nidle = 5\nquantize = "int4"\n').planner
+    assert (planner.use, planner.model, planner.idle, planner.quantize) == ("auto", "~/m", 5.0, "int4")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('use = "magic"', '"sampling"'),
+        ('model = "m"\nurl = "http://here"', "not both"),
+        ('url = "here:80"', "http://127.0.0.1:8000"),
+        ("modle = 1", "kv_tokens"),
+        ("model = 1", "a Hugging Face folder"),
+    ],
+)
+def test_a_fault_in_it_says_what_was_expected(file: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file, f"[planner]\n{text}\n")
+    assert words in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.message.startswith(f"{file}:")

@@ -1,11 +1,12 @@
 """Run the official conformance harness through a gateway, and say what it lost.
 
-    python tests/gateway/conformance/run.py [--repeat 3] [--record]
+    python tests/gateway/conformance/run.py [--repeat 3] [--era handshake] [--record]
 
 The fixture server stands behind one gateway over HTTP and behind another over stdio; both revisions of
 the suite run against each. A scenario counts as passed when no check failed and no fewer were made than
 ``checks.json`` says; that file is what the fixture server reaches by itself, over HTTP and without a
-gateway, and with the tasks that only the gateway has. ``--record`` writes it anew.
+gateway, and with the tasks that only the gateway has. ``--record`` writes it anew. With ``--era`` the
+server speaks that era alone, so that every scenario of the other one is a crossing.
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ def gateway(root: Path, entry: Mapping[str, object]) -> Iterator[Yard]:
         yield yard
 
 
-def run(harness: Harness, folder: Path, number: int = 0) -> list[Leg]:
-    """Both revisions, each through both gateways; those of one gateway one after the other."""
+def run(harness: Harness, folder: Path, number: int = 0, era: str = "both") -> list[Leg]:
+    """Both revisions, each through both gateways; those of one gateway one after the other.
+
+    :param era: what the server behind speaks.
+    """
 
     def through(transport: str, entry: Mapping[str, object]) -> list[Leg]:
         with gateway(folder / f"{transport}-{number}", entry) as yard:
@@ -101,9 +105,10 @@ def run(harness: Harness, folder: Path, number: int = 0) -> list[Leg]:
                 for revision in SERVER_LEGS
             ]
 
-    with fixture() as url, ThreadPoolExecutor(2) as pool:
+    with fixture("--era", era) as url, ThreadPoolExecutor(2) as pool:
         http = pool.submit(through, "http", {"type": "http", "url": url})
-        stdio = pool.submit(through, "stdio", {"command": sys.executable, "args": [str(FIXTURE), "stdio"]})
+        arguments = [str(FIXTURE), "stdio", "--era", era]
+        stdio = pool.submit(through, "stdio", {"command": sys.executable, "args": arguments})
         return [*http.result(), *stdio.result()]
 
 
@@ -138,6 +143,7 @@ def main() -> int:
     """Print the counts of every leg; 0 where nothing is lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--era", choices=("both", "handshake", "stateless"), default="both")
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
     harness = installed()
@@ -147,7 +153,7 @@ def main() -> int:
             record(harness, Path(directory))
         wanted = expected()
         for number in range(1, arguments.repeat + 1):
-            for leg in run(harness, Path(directory), number):
+            for leg in run(harness, Path(directory), number, arguments.era):
                 print(leg.summary(wanted[leg.revision]), flush=True)
                 faults += leg.faults(wanted[leg.revision])
     print("\n".join(faults))

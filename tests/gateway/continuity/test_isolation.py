@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gateway.config.entry import read_entry
 from gateway.endpoint.relay import StreamClient
 from gateway.errors import ConfigError
 from gateway.upstream import private
+from gateway.upstream.health import SUSPECT
 from gateway.upstream.isolation import isolated, known_stateful
 from registry.model import ServerSpec, Transport
 
@@ -84,6 +86,39 @@ async def test_a_session_whose_process_died_gets_404_and_begins_anew(running: Ru
     assert said(await other.call("memo__count"))[1] == 2
     await client.initialize()
     assert said(await client.call("memo__count"))[1] == 1
+
+
+async def test_a_process_that_answers_no_ping_is_ended_and_its_session_begins_anew(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream.health.PING_TIMEOUT", 0.2)
+    monkeypatch.setattr(private, "PINGED_EVERY", 0.0)
+    client, other = await running.session(), await running.session()
+    pid, _ = said(await client.call("memo__count"))
+    await other.call("memo__count")
+    os.kill(pid, signal.SIGSTOP)
+    await running.upstream("memo").end_when_idle()
+    await until(lambda: not alive(pid))
+    assert (await client.request("tools/call", {"name": "memo__count"})).status == 404
+    assert said(await other.call("memo__count"))[1] == 2, "one that answers stays"
+    await client.initialize()
+    assert said(await client.call("memo__count"))[1] == 1
+
+
+async def test_a_process_that_leaves_calls_unanswered_is_found_out_without_waiting_for_a_ping_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream.health.PING_TIMEOUT", 0.2)
+    spec = replace(stateful(isolation="session"), timeout=0.5)
+    async with running_gateway([spec], root=tmp_path) as running:
+        client = await running.session()
+        pid, _ = said(await client.call("memo__count"))
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(SUSPECT):
+            answer = await client.request("tools/call", {"name": "memo__count"})
+            assert answer.json["error"]["data"]["type"] == "upstream_timeout"
+        await until(lambda: not alive(pid))
+        assert (await client.request("tools/call", {"name": "memo__count"})).status == 404
 
 
 async def test_a_call_that_kills_its_process_is_answered_with_an_error(running: Running) -> None:
@@ -296,7 +331,7 @@ async def test_a_process_that_cannot_be_started_costs_no_place(tmp_path: Path) -
 async def test_removing_a_server_ends_the_processes_of_its_sessions(running: Running) -> None:
     clients: list[Client] = [await running.session() for _ in range(3)]
     pids = [said(await client.call("memo__count"))[0] for client in clients]
-    await running.gateway.remove("memo")
+    await running.gateway.roster.remove("memo")
     await until(lambda: not any(map(alive, pids)))
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from continuity_parts import said, stateful
-from gateway_parts import Client, Running, running_gateway
+from gateway_parts import Client, Running, running_gateway, until
+
+from gateway.bridge import parking
 
 pytestmark = pytest.mark.anyio
 
@@ -101,3 +103,39 @@ async def test_a_handle_in_another_callers_hands_is_refused(tmp_path: Path) -> N
         refused = (await ask(second.client("somebody-elses-token"), state, key))["error"]
         assert refused["code"] == -32602
         assert "data" not in refused
+
+
+async def test_calls_that_nobody_comes_back_to_leave_a_server_to_others(tmp_path: Path) -> None:
+    """Half of what a server serves at a time may wait for clients; the rest is for calls that do not."""
+    specs = [stateful(maxConcurrency=4)]
+    async with running_gateway(specs, root=tmp_path) as running:
+        await running.gateway.settled()
+        client = running.client()
+        await parked(client)
+        upstream = running.upstream("memo")
+        assert upstream.parkable == 2
+        limits = running.gateway.dispatcher.parking
+        for number in range(10):
+            answer = await ask(client)
+            assert "error" in answer or answer["result"]["resultType"] == "input_required", number
+        assert len(limits) <= upstream.parkable
+        assert upstream.in_flight <= upstream.parkable
+        assert said(await client.modern_call("memo__count"))[1] == 1
+
+
+async def test_a_call_beyond_the_limit_is_refused_and_cancelled_until_an_old_one_may_make_way(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "MAX_PARKED", 2)
+    client = running.client()
+    first, key = await parked(client)
+    await parked(client)
+    refused = (await ask(client))["error"]
+    assert refused["data"] == {"type": "too_many_parked", "retriable": True}
+    await until(lambda: running.upstream("memo").in_flight == 2)
+    monkeypatch.setattr(parking, "MAKES_WAY", 0.0)
+    await parked(client)
+    assert len(running.gateway.dispatcher.parking) == 2
+    gone = (await ask(client, first, key))["error"]
+    assert gone["code"] == -32602, "the one that waited for longest made way"
+    await until(lambda: running.upstream("memo").in_flight == 2)

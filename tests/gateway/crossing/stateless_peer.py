@@ -19,6 +19,7 @@ class Listener:
     def __init__(self, request: Request, writer: asyncio.StreamWriter) -> None:
         self.ident = request.json["id"]
         self.wanted = request.json["params"]["notifications"]
+        self.capabilities = request.json["params"]["_meta"][META + "clientCapabilities"]
         self.writer = writer
 
     def tell(self, method: str, ident: Any = None, **params: Any) -> None:
@@ -61,6 +62,7 @@ async def stateless_peer(
     *results: Any,
     refuse_listen: Callable[[Request, asyncio.StreamWriter], None] | None = None,
     acknowledge: bool = False,
+    extensions: Any = None,
 ) -> AsyncIterator[StatelessPeer]:
     """Serve for the length of a block.
 
@@ -74,6 +76,8 @@ async def stateless_peer(
 
     async def discover(request: Request, writer: asyncio.StreamWriter) -> None:
         offered = {"tools": {"listChanged": True}, "resources": {"listChanged": True, "subscribe": True}}
+        if extensions is not None:
+            offered["extensions"] = extensions
         hello = {"supportedVersions": ["2026-07-28"], "capabilities": offered, "resultType": "complete"}
         answer(writer, request, hello)
 

@@ -12,6 +12,7 @@ from gateway_parts import STATELESS, Answer, Client, Running, Wire, meta, remote
 from session_peer import SessionPeer, session_peer
 from stateless_peer import META, stateless_peer
 
+from gateway.bridge.parking import MAX_ASKED, MAX_BYTES
 from gateway.bridge.rounds import MAX_REQUESTS, MAX_ROUNDS
 
 pytestmark = pytest.mark.anyio
@@ -296,6 +297,26 @@ async def test_a_server_that_asks_without_end_is_refused_from_some_number_on(old
         call.finish()
         await wire.close()
         await until(lambda: running.pending() == 0)
+
+
+async def test_a_server_cannot_fill_one_result_with_questions_without_end(old: SessionPeer) -> None:
+    async with running_gateway([remote("far", old.url)]) as running:
+        await (await session(running)).names()
+        client = running.client()
+        first = asyncio.create_task(modern(client))
+        call = await old.called()
+        for number in range(3 * MAX_ASKED):
+            call.elicit(number)
+        told = outcome(await first)["result"]
+        assert 0 < len(told["inputRequests"]) <= MAX_ASKED
+        await until(lambda: len(old.sent("answer")) >= 2 * MAX_ASKED)
+        assert all("error" in answer for answer in old.sent("answer"))
+        big = asyncio.create_task(modern(client))
+        call = await old.called()
+        for number in range(5):
+            call.elicit(1000 + number, message="x" * (MAX_BYTES // 4))
+        told = outcome(await big)["result"]
+        assert 0 < len(told["inputRequests"]) < 5
 
 
 # hostile clients

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from stateless_peer import META, error_200, error_404, stateless_peer
 
 from gateway.endpoint.outbox import LIST_CHANGES, OUTBOX, Outbox
+from gateway.upstream import listening
 
 pytestmark = pytest.mark.anyio
 DONE = {"content": [], "resultType": "complete"}
@@ -68,17 +68,34 @@ async def test_what_two_streams_tell_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("refuse", [error_200, error_404])
-async def test_a_server_that_refuses_to_be_listened_to_is_not_waited_for(refuse: Any) -> None:
+async def test_a_server_that_refuses_to_be_listened_to_is_not_waited_for(
+    refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "ACKNOWLEDGED_WITHIN", 10 * WAIT)  # longer than a test lasts
     async with stateless_peer(DONE, refuse_listen=refuse) as peer:
-        began = time.monotonic()
         async with running_gateway([remote("far", peer.url)]) as running:
             client = running.client()
             assert (await client.modern_call("far__ask"))["result"] == DONE
-            assert time.monotonic() - began < 1.8
             await client.initialize()
             answer = await client.request("resources/subscribe", {"uri": "x://y"})
-            assert answer.json["result"] == {}
+            assert "does not tell of updates" in answer.json["error"]["message"]
         assert len(peer.sent("subscriptions/listen")) == 1, "and not asked again"
+
+
+async def test_a_server_that_tells_of_lists_alone_promises_no_updates() -> None:
+    async with stateless_peer(DONE) as peer, running_gateway([remote("far", peer.url)]) as running:
+        await peer.listened()
+        await running.gateway.settled()
+        client = await running.session()
+        waiting = asyncio.create_task(client.request("resources/subscribe", {"uri": "x://y"}))
+        upstream = await peer.listened(acknowledge=False)
+        upstream.tell("notifications/subscriptions/acknowledged", notifications={"toolsListChanged": True})
+        assert "does not tell of updates" in (await waiting).json["error"]["message"]
+        again = await peer.listened()
+        assert "resourceSubscriptions" not in again.wanted
+        lists = len(peer.sent("tools/list"))
+        again.tell(TOOLS_CHANGED)
+        await until(lambda: len(peer.sent("tools/list")) > lists)
 
 
 async def test_after_a_lost_stream_everything_counts_as_changed() -> None:
@@ -129,6 +146,89 @@ async def test_an_update_that_says_too_much_is_told_by_its_uri_alone() -> None:
         wire = await waiting
         upstream.tell(UPDATED, uri="x://y", much="x" * (1 << 20))
         assert (await wire.event())["params"] == {"uri": "x://y", "_meta": {META + "subscriptionId": 1}}
+        await wire.close()
+
+
+# tasks of a server's own
+
+TASKS = META + "tasks"
+TAKES_TASKS = {META + "clientCapabilities": {"extensions": {TASKS: {}}}}
+TASK = {"status": "working", "createdAt": "2026-01-01T00:00:00Z", "lastUpdatedAt": "2026-01-01T00:00:00Z"}
+
+
+async def task_of(client: Client) -> str:
+    """The id under which a client is told of a task of the server's."""
+    body, fields = client.modern("tools/call", {"name": "far__ask", "arguments": {}}, **TAKES_TASKS)
+    answer = await client.http("POST", headers={**client.headers(), **fields}, body=body)
+    return str(answer.json["result"]["taskId"])
+
+
+async def listen_to_tasks(client: Client, *ids: str) -> tuple[Wire, list[str]]:
+    """A subscription to tasks, and the ids that are agreed to."""
+    wire = await Wire.open(client.port)
+    body, fields = client.modern("subscriptions/listen", {"notifications": {"taskIds": ids}}, **TAKES_TASKS)
+    wire.send("POST", "/mcp", {**client.headers(), **fields}, body)
+    assert (await wire.head()).status == 200
+    first = await wire.event()
+    assert first["method"] == "notifications/subscriptions/acknowledged"
+    return wire, first["params"]["notifications"].get("taskIds", [])
+
+
+async def test_what_a_server_tells_of_its_own_task_reaches_who_listens_to_it() -> None:
+    own = {"resultType": "task", "taskId": "own-1", **TASK}
+    async with (
+        stateless_peer(own, extensions={TASKS: {}}) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
+        await peer.listened()
+        client = running.client()
+        task = await task_of(client)
+        assert task != "own-1"
+        waiting = asyncio.create_task(listen_to_tasks(client, task, "no such id"))
+        upstream = await peer.listened(acknowledge=False)
+        assert upstream.wanted["taskIds"] == ["own-1"]
+        assert upstream.capabilities["extensions"] == {TASKS: {}}
+        upstream.acknowledge()
+        wire, agreed = await waiting
+        assert agreed == [task]
+        ended = {**TASK, "status": "completed", "result": {"content": [], "x": 1}}
+        upstream.tell("notifications/tasks", taskId="another", **ended)
+        upstream.tell("notifications/tasks", taskId="own-1", **ended)
+        heard = await wire.event()
+        assert heard["method"] == "notifications/tasks"
+        assert heard["params"].pop("_meta")[META + "subscriptionId"] is not None
+        assert heard["params"] == {"taskId": task, **ended}
+        await wire.close()
+        await until(lambda: not running.upstream("far").task_watches._told)
+
+
+async def test_a_server_that_does_not_agree_to_tell_of_its_tasks_is_polled_by_its_clients() -> None:
+    own = {"resultType": "task", "taskId": "own-1", **TASK}
+    async with (
+        stateless_peer(own, extensions={TASKS: {}}) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
+        await peer.listened()
+        client = running.client()
+        waiting = asyncio.create_task(listen_to_tasks(client, await task_of(client)))
+        upstream = await peer.listened(acknowledge=False)
+        upstream.tell("notifications/subscriptions/acknowledged", notifications={"toolsListChanged": True})
+        wire, agreed = await waiting
+        assert agreed == []
+        await wire.close()
+
+
+async def test_a_task_is_told_to_nobody_but_its_own_caller() -> None:
+    own = {"resultType": "task", "taskId": "own-1", **TASK}
+    async with (
+        stateless_peer(own, extensions={TASKS: {}}) as peer,
+        running_gateway([remote("far", peer.url)]) as running,
+    ):
+        await peer.listened()
+        task = await task_of(running.client())
+        wire, agreed = await listen_to_tasks(running.client(), "own-1", task[:-2] + "AA", task.swapcase())
+        assert agreed == []
+        assert peer.listeners.empty(), "the server was not even asked"
         await wire.close()
 
 

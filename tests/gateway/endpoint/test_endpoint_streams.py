@@ -125,7 +125,7 @@ async def test_a_list_change_reaches_get_streams_and_listeners(running: Running)
     assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
     assert acknowledged["params"]["notifications"] == {"toolsListChanged": True}
     assert acknowledged["params"]["_meta"] == {"io.modelcontextprotocol/subscriptionId": "sub"}
-    await running.gateway.add(stdio("second"))
+    await running.gateway.roster.add(stdio("second"))
     assert (await listening.event())["method"] == "notifications/tools/list_changed"
     told = await wire.event()
     assert told["method"] == "notifications/tools/list_changed"

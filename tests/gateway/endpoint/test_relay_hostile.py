@@ -158,3 +158,31 @@ async def test_a_client_that_does_not_read_is_not_waited_for_by_others(tmp_path:
         deaf.transport.abort()
         writer.close()
         await until(lambda: running.pending() == 0)
+
+
+async def test_the_answers_to_a_batch_are_one_array_once_all_are_there(tmp_path: Path) -> None:
+    async with relays(tmp_path) as (_, state):
+        reader, writer = streams = await connect(state)
+        await initialize(streams, "2025-03-26")
+        slow = {"name": "peer__sleep", "arguments": {"seconds": 0.3}}
+        send(
+            writer,
+            [
+                {"jsonrpc": "2.0", "id": "slow", "method": "tools/call", "params": slow},
+                {"jsonrpc": "2.0", "method": "notifications/none"},
+                {"jsonrpc": "2.0", "id": [], "method": "ping"},
+                {"jsonrpc": "2.0", "id": 2, "method": "ping"},
+            ],
+        )
+        answers = await receive(reader)
+        assert isinstance(answers, list)
+        assert {str(one.get("id")): one.get("error", {}).get("code") for one in answers} == {
+            "slow": None,
+            "2": None,
+            "None": -32600,
+        }
+        assert "id" not in next(one for one in answers if "error" in one), "never null (MCP, Messages)"
+        send(writer, [{"jsonrpc": "2.0", "method": "notifications/none"}])
+        send(writer, {"jsonrpc": "2.0", "id": 3, "method": "ping"})
+        assert (await receive(reader))["id"] == 3, "nothing answers notifications"
+        writer.close()

@@ -27,7 +27,8 @@ from gateway.upstream.http import NeedsLoginError
 from gateway.upstream.pool import PoolKey
 from gateway.upstream.recovery import GIVE_UP, STABLE
 from gateway.upstream.serverlog import ServerLog
-from gateway.upstream.supervisor import State, Upstream
+from gateway.upstream.state import State
+from gateway.upstream.supervisor import Upstream
 from registry.model import Origin, Server, ServerSpec, Transport
 
 LIMIT = 3
@@ -56,12 +57,12 @@ class MemoryConnection(Connection):
     def __init__(self, server: str, on_message: Any, on_lost: Callable[[str], None], era: Era) -> None:
         super().__init__(server, on_message, on_lost)
         self.peer = Peer(era, "2025-11-25")
-        self.calls: list[tuple[int, asyncio.Future[Reply]]] = []
+        self.sent: list[tuple[int, asyncio.Future[Reply]]] = []
         self.closed = 0
 
     @property
-    def busy(self) -> bool:
-        return any(not future.done() for _, future in self.calls)
+    def calls(self) -> Any:
+        return [future for _, future in self.sent if not future.done()]
 
     async def open(self, timeout: float) -> Peer:
         assert self.peer is not None
@@ -79,7 +80,7 @@ class MemoryConnection(Connection):
         if self.closed or self.lost:
             raise UpstreamUnavailable("gone")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.calls.append((int(jsonrpc.value(params["n"])), future))
+        self.sent.append((int(jsonrpc.value(params["n"])), future))
         async with asyncio.timeout(timeout):
             return await future
 
@@ -87,7 +88,7 @@ class MemoryConnection(Connection):
         """Nobody listens."""
 
     def fail(self) -> None:
-        for _, future in self.calls:
+        for _, future in self.sent:
             if not future.done():
                 future.set_exception(UpstreamUnavailable("lost"))
 
@@ -269,10 +270,10 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert 0.79 * longest <= pause <= 1.21 * longest
         self.settle()
 
-    @precondition(lambda self: any(not f.done() for c in self.servers.live for _, f in c.calls))
+    @precondition(lambda self: any(not f.done() for c in self.servers.live for _, f in c.sent))
     @rule(data=st.data())
     def answers_one(self, data: st.DataObject) -> None:
-        waiting = [(n, f) for c in self.servers.live for n, f in c.calls if not f.done()]
+        waiting = [(n, f) for c in self.servers.live for n, f in c.sent if not f.done()]
         number, future = data.draw(st.sampled_from(waiting))
         future.set_result(Reply(jsonrpc.raw({"n": number}), None))
         self.settle()

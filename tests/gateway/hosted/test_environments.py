@@ -8,7 +8,7 @@ import pytest
 from gateway_parts import running_gateway, until
 
 from gateway.hosted.entry import from_manifest
-from gateway.upstream.supervisor import State
+from gateway.upstream.state import State
 
 pytestmark = pytest.mark.anyio
 
@@ -23,5 +23,5 @@ async def test_a_gateway_ends_at_once_although_services_are_being_built(fresh: P
 async def test_a_service_that_is_removed_while_it_is_built_is_forgotten(service: Path, fresh: Path) -> None:
     async with running_gateway([from_manifest("counting", str(service))]) as run:
         await until(lambda: run.upstream("counting").state is State.BUILDING)
-        await run.gateway.remove("counting")
+        await run.gateway.roster.remove("counting")
         assert await (await run.session()).names() == []

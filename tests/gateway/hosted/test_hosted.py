@@ -10,7 +10,7 @@ import pytest
 from gateway_parts import Running, running_gateway, until
 
 from gateway.hosted.entry import from_manifest
-from gateway.upstream.supervisor import State
+from gateway.upstream.state import State
 from registry.model import ItemKind, Origin
 from servers.manifest import files, shipped
 from servers.manifest.records import Limits
@@ -108,7 +108,7 @@ async def test_a_service_nobody_approved_is_neither_listed_nor_built(service: Pa
         client = await run.session()
         assert await client.names() == []
         assert not fresh.exists()
-        detail = await run.gateway.approve("counting")
+        detail = await run.gateway.roster.approve("counting")
         assert "lock" in detail
         assert "network: no" in detail
         assert "counting__add" in await client.names()
@@ -175,7 +175,7 @@ async def test_starters_are_served_only_where_nothing_else_is(service: Path, fre
         await run.gateway.start([], [hosted(service)])
         assert {s.origin for s in run.gateway.servers.values()} == {Origin.STARTER}
         assert "counting__add" in run.gateway.catalog.entries[ItemKind.TOOL]
-        await run.gateway.configure([from_manifest("other", str(service))])
+        await run.gateway.roster.configure([from_manifest("other", str(service))])
         assert set(run.gateway.servers) == {"other"}
 
 

@@ -209,7 +209,10 @@ class RawClient:
         response = self._connection.getresponse()
         if session := response.headers.get("mcp-session-id"):
             self._headers["Mcp-Session-Id"] = session
-        return response.read()
+        answer = response.read()
+        if response.headers.get_content_type() == "text/event-stream":  # the call took seconds
+            return answer.rstrip().rpartition(b"data: ")[2]
+        return answer
 
     def request(self, method: str, params: bytes = b"{}") -> bytes:
         """The whole answer to a request with id 7."""

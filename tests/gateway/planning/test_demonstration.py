@@ -158,4 +158,6 @@ def test_a_plan_is_shown_with_why_and_a_dry_run_of_it_calls_nothing(yard: Yard) 
 def test_doctor_says_which_planner_is_in_use(yard: Yard) -> None:
     yard.run("plan", "Pluralize the word octopus")
     checks = {c["name"]: c for c in json.loads(yard.run("doctor", "--json").stdout)["checks"]}
-    assert checks["planner"]["found"] == "rules, without a model, comparing by words alone"
+    assert checks["planner"]["found"] == (
+        "rules, without a model, as none is named; it compares by words alone"
+    )

@@ -88,7 +88,7 @@ async def test_a_search_that_cannot_be_is_told_what_to_mend(tmp_path: Path) -> N
 async def test_near_duplicates_on_two_servers_are_one_result(tmp_path: Path) -> None:
     async with library(tmp_path, {"all": OPEN}) as (running, shelves):
         twin = shelves.add("mirror", WEATHER)
-        await running.gateway.add(twin)
+        await running.gateway.roster.add(twin)
         await running.gateway.synced("mirror", 10)
         visitor = await Visitor(running, "all").enter()
         rows = (await visitor.find("weather forecast of a city"))["structuredContent"]["tools"]

@@ -30,7 +30,7 @@ from gateway_parts import (
 )
 
 from gateway.upstream.eventstream import EventStream
-from gateway.upstream.supervisor import State
+from gateway.upstream.state import State
 from registry.model import Transport
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from gateway_parts import Client, Running, alive, running_gateway, stdio, until
 
-from gateway.upstream.supervisor import State
+from gateway.upstream.state import State
 
 pytestmark = pytest.mark.anyio
 
@@ -159,7 +159,7 @@ async def test_a_server_that_ignores_every_hint_is_killed_with_its_whole_group()
         pids = [int(text(await client.call(f"peer__{name}"))) for name in ("pid", "grandchild", "grandchild")]
         assert all(map(alive, pids))
         started = time.monotonic()
-        await running.gateway.remove("peer")
+        await running.gateway.roster.remove("peer")
         await until(lambda: not any(map(alive, pids)), 6)
         assert time.monotonic() - started < 6
 
@@ -297,11 +297,11 @@ async def test_nothing_is_leaked_by_servers_that_come_and_go() -> None:
 
         before = count()
         for number in range(5):
-            upstream = await running.gateway.add(stdio(f"x{number}"))
+            upstream = await running.gateway.roster.add(stdio(f"x{number}"))
             await running.gateway.synced(upstream.name, 5)
             await works(client, f"x{number}")
             pid = upstream.pid
-            await running.gateway.remove(upstream.name)
+            await running.gateway.roster.remove(upstream.name)
             await until(lambda pid=pid: not alive(pid))  # type: ignore[misc]
         await until(lambda: count() <= before + 2, what="descriptors")
 
@@ -323,7 +323,7 @@ async def test_a_program_that_was_replaced_does_not_start_again_unasked(tmp_path
         assert answer["error"]["data"]["type"] == "not_approved"
         assert running.upstream("mine").state is State.PENDING
         assert not (tmp_path / "pwned").exists()
-        await running.gateway.approve("mine")
+        await running.gateway.roster.approve("mine")
         await works(client, "mine")
         assert (tmp_path / "pwned").exists()
 
