@@ -126,6 +126,9 @@ def approve(
         render.out(f"Nothing of {server} waits for approval.")
     for tool in tools:
         render.out(f"Approved {tool.path} as {tool.ref.hash[:12]}.")
+    for tool in known.of(server) if name is None else ():
+        if tool.hold is not None and tool.hold.reason == PERSON:
+            render.note(f"A person withheld {tool.path}: approve it by its name, if you mean to.")
 
 
 def _waits(tool: StoredTool) -> bool:

@@ -78,7 +78,9 @@ def test_what_a_person_withholds_stays_away_until_it_is_approved_by_name(changin
     assert changing.run("registry", "withhold", "s/write", "--reason", "too sharp").returncode == 0
     assert changing.run("call", "s__write").returncode == 1
     assert "too sharp" in changing.run("registry", "diff", "s/write").stdout
-    assert changing.run("registry", "approve", "s").returncode == 0
+    whole = changing.run("registry", "approve", "s")
+    assert whole.returncode == 0
+    assert "A person withheld s/write" in whole.stderr
     assert states(changing)["write"] == "withheld"
     assert changing.run("registry", "approve", "s/write").returncode == 0
     assert states(changing)["write"] == "served"
@@ -172,6 +174,10 @@ def test_tools_of_a_file_are_imported_and_found(place: Place) -> None:
     )
     assert "2 tools" in place.run("registry", "import-tools", str(tools)).stdout
     assert {row["state"] for row in seen(place, "registry", "list")["tools"]} == {"no server"}
+    searched = place.run("search", "anything")
+    assert searched.returncode == 0
+    assert "There is no tool to find" in searched.stdout
+    assert "--batch" in searched.stderr
     tools.write_text("not json\n")
     assert place.run("registry", "import-tools", str(tools)).returncode == 1
     assert len(seen(place, "registry", "list")["tools"]) == 2
