@@ -216,7 +216,8 @@ def rounded(x):
     """Inputs as integer weights meet them: int8, one scale for each 64."""
     groups = torch.nn.functional.pad(x, (0, -x.shape[1] % 64)).view(len(x), -1, 64)
     peak = groups.abs().amax(-1, keepdim=True)
-    return ((groups * (127 / peak)).round() * (peak / 127)).view(len(x), -1)[:, : x.shape[1]]
+    inverse = torch.tensor(127.0) / peak  # `127 / peak` would be a reciprocal, rounded once more
+    return ((groups * inverse).round() * (peak / 127)).view(len(x), -1)[:, : x.shape[1]]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")

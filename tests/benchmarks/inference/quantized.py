@@ -1,6 +1,6 @@
 """Decode speed with int8 and int4 weights against the model's own bf16, in one run.
 
-    python tests/benchmarks/inference/quantized.py --model DIR [--batch 1] [--rounds 3]
+python tests/benchmarks/inference/quantized.py --model DIR [--batch 1] [--rounds 3]
 """
 
 from __future__ import annotations
