@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from inference.engine import Engine, EngineConfig
-from inference.kernels.cpu import CpuKernels
+from inference.kernels.cpu.backend import CpuKernels
 from inference.runner import ModelRunner
 from inference.sequence import Request, SamplingParams
 

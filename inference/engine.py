@@ -184,7 +184,8 @@ class Engine:
         self.scheduler.commit(chunk, accepted)
         self.scheduler.append(seq, new[accepted:])
         forced: list[int] = []
-        if seq.request.matcher is not None and finish is None:
+        # A forced token has no row of logits, so who wants log-probabilities computes it like any other.
+        if seq.request.matcher is not None and finish is None and seq.request.params.logprobs is None:
             forced, finish = self._jump(seq)
         logprobs = tuple(p for p in sampled.logprobs[at : at + len(new)] if p is not None)
         if finish:
@@ -198,7 +199,10 @@ class Engine:
             if token in self.eos:  # the mask allows it only where the output is complete
                 return Finish.STOP, None
             if not matcher.accept(token):
-                return Finish.ERROR, f"The grammar did not allow token {token}, although its mask did."
+                return (
+                    Finish.ERROR,
+                    matcher.fault or f"Token {token} is not allowed, although its mask was set.",
+                )
             if matcher.done:
                 return Finish.STOP, None
         if token in params.stop_token_ids or (token in self.eos and not params.ignore_eos):
@@ -236,7 +240,7 @@ class Engine:
         s.decode_tokens += step.decode_tokens
         s.forward_seconds += forward
         s.step_seconds += total
-        self.scheduler.pace.observe(step.decode_tokens, step.prompt_tokens, total)
+        self.scheduler.pace.observe(step.work, total)
         if self.speculator and not step.prompt_tokens:
             self.speculator.observe(step.decode_tokens > len(step.chunks), total)
 

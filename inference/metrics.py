@@ -51,6 +51,10 @@ class Metrics:
         self.responses: dict[int, int] = {}
         self.finished: dict[str, int] = {}
 
+    def answered(self, status: int) -> None:
+        """An HTTP answer has begun."""
+        self.responses[status] = self.responses.get(status, 0) + 1
+
     def done(self, clock: RequestClock, reason: str) -> None:
         self.finished[reason] = self.finished.get(reason, 0) + 1
         if clock.first is not None:

@@ -49,7 +49,7 @@ def choose_kernels(config: RunnerConfig, dtype: torch.dtype) -> Kernels:
         raise KernelError(f"backend {config.backend!r} is not one of auto, cpu, reference, triton")
     if config.device != "cpu":
         raise KernelError(f"the cpu backend does not run on device {config.device!r}")
-    from inference.kernels.cpu import CpuKernels
+    from inference.kernels.cpu.backend import CpuKernels
 
     try:
         return CpuKernels(dtype, threads=config.threads, capacity=config.step_tokens)

@@ -12,12 +12,12 @@ No torch and no clock of its own: the caller passes the time, so every schedule 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from inference.cache.base import PrefixCache
 from inference.errors import ContextTooLongError, QueueFullError
-from inference.pace import Pace
+from inference.pace import Grant, Pace, Work, prompt_pairs
 from inference.sequence import Finish, Request, Sequence, Status
 
 
@@ -63,9 +63,21 @@ class Step:
     """One forward pass, and the sequences that ended without one."""
 
     chunks: tuple[Chunk, ...]
-    expired: tuple[Sequence, ...] = ()
-    decode_tokens: int = 0
-    prompt_tokens: int = 0
+    expired: tuple[Sequence, ...]
+    decode_tokens: int
+    prompt_tokens: int
+    work: Work
+
+
+def _work(chunks: Iterable[Chunk]) -> Work:
+    tokens = context = pairs = 0
+    for chunk in chunks:
+        tokens += chunk.size
+        if chunk.seq.decoding:
+            context += chunk.start + chunk.size
+        else:
+            pairs += prompt_pairs(chunk.start, chunk.size)
+    return Work(tokens, context, pairs)
 
 
 @dataclass(slots=True)
@@ -163,21 +175,21 @@ class Scheduler:
                 draft = ()
             chunks[seq] = Chunk(seq, seq.computed, count, draft)
             spare -= count - 1 + len(draft)
-        budget = spare
-        decode_tokens = sum(c.size for c in chunks.values())
+        decode_work = _work(chunks.values())
 
-        allowance = self.pace.allowance(len(chunks), budget)
+        grant = self.pace.grant(decode_work, spare)
         for seq in list(self.running):
-            if not seq.decoding and seq.status is Status.RUNNING and allowance > 0:
-                allowance -= self._prefill(seq, allowance, chunks)
-        while self.waiting and len(self.running) < self.limits.max_running and allowance > 0:
+            if not seq.decoding and seq.status is Status.RUNNING and grant.tokens > 0:
+                self._prefill(seq, grant, chunks)
+        while self.waiting and len(self.running) < self.limits.max_running and grant.tokens > 0:
             seq = self.waiting[0]
             if not self._admit(seq, chunks):
                 break  # strictly in order: skipping the head would starve large requests
-            allowance -= self._prefill(seq, allowance, chunks)
+            self._prefill(seq, grant, chunks)
         self._take_slot_from_less_urgent(chunks)
+        work = _work(chunks.values())
         prompt_tokens = sum(c.size for s, c in chunks.items() if not s.decoding)
-        return Step(tuple(chunks.values()), tuple(expired), decode_tokens, prompt_tokens)
+        return Step(tuple(chunks.values()), tuple(expired), work.tokens - prompt_tokens, prompt_tokens, work)
 
     def commit(self, chunk: Chunk, accepted: int = 0) -> None:
         """The chunk is computed, and `accepted` of its drafted tokens are now in `seq.tokens`."""
@@ -200,11 +212,10 @@ class Scheduler:
             self.finish(seq, Finish.DEADLINE)
         return late
 
-    def _prefill(self, seq: Sequence, allowance: int, chunks: dict[Sequence, Chunk]) -> int:
-        count = min(self.cache.runnable(seq), allowance)
-        if count:
+    def _prefill(self, seq: Sequence, grant: Grant, chunks: dict[Sequence, Chunk]) -> None:
+        runnable = self.cache.runnable(seq)  # first: it moves `computed` past what others have done
+        if runnable and (count := grant.take(seq.computed, runnable)):
             chunks[seq] = Chunk(seq, seq.computed, count)
-        return count
 
     def _admit(self, seq: Sequence, chunks: dict[Sequence, Chunk]) -> bool:
         # Keep a page for each running sequence: admitting into the last page would preempt at once.
@@ -245,7 +256,3 @@ class Scheduler:
         seq.draft.clear()
         self.stats.preemptions += 1
         insort(self.waiting, seq, key=lambda s: s.urgency)
-
-    def __iter__(self) -> Iterator[Sequence]:
-        yield from self.running
-        yield from self.waiting

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from inference.engine import Engine, Output
-from inference.errors import EngineStoppedError, InferenceError, QueueFullError
+from inference.errors import BadRequestError, EngineStoppedError, InferenceError, QueueFullError
 from inference.sequence import Finish, Request
 
 log = logging.getLogger("inference")
@@ -56,11 +56,16 @@ class EngineService:
         """Hand over requests, all or none.
 
         :raises ContextTooLongError: one could never run here.
+        :raises BadRequestError: they are more than could ever be inside together.
         :raises QueueFullError: too many are inside; says when to come back.
         :raises EngineStoppedError: shutting down, or dead.
         """
         for request in requests:
             self.engine.scheduler.admissible(request)
+        if len(requests) > self.limit:
+            raise BadRequestError(
+                f"{len(requests)} outputs in one call; {self.limit} is the most. Send several calls."
+            )
         with self._lock:
             if self._dead is not None:
                 raise EngineStoppedError(f"The engine has failed: {self._dead}. Restart the server.")

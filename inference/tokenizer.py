@@ -43,11 +43,19 @@ class Tokenizer:
             for name, value in config.items()
             if name.endswith("_token") and isinstance(value, (str, dict))
         }
+        self._specials: dict[int, str] | None = None
+        self._byte_level = "ByteLevel" in repr(self.fast.decoder)
         self._template = _environment().from_string(template or FALLBACK_TEMPLATE)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """`special`: whether the tokenizer adds its own begin token (not for rendered chat templates)."""
-        ids: list[int] = self.fast.encode(text, add_special_tokens=special).ids
+        """`special`: whether the tokenizer adds its own begin token (not for rendered chat templates).
+
+        :raises BadRequestError: the text holds half of a surrogate pair, which JSON can say and UTF-8 cannot.
+        """
+        try:
+            ids: list[int] = self.fast.encode(text, add_special_tokens=special).ids
+        except (UnicodeEncodeError, TypeError):
+            raise BadRequestError("The text is not valid Unicode: it has a lone surrogate.") from None
         return ids
 
     def decode(self, tokens: list[int], *, skip_special: bool = True) -> str:
@@ -56,6 +64,21 @@ class Tokenizer:
 
     def token_text(self, token: int) -> str:
         return self.decode([token], skip_special=False)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for, also where that is only a part of a character."""
+        if self._specials is None:
+            self._specials = {i: t.content for i, t in self.fast.get_added_tokens_decoder().items()}
+        if token in self._specials:
+            return self._specials[token].encode()
+        piece = self.fast.id_to_token(token)
+        if piece is None:  # the model's vocabulary is padded
+            return b""
+        if self._byte_level and all(c in _BYTE_OF for c in piece):
+            return bytes(_BYTE_OF[c] for c in piece)
+        if len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece's fallback
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace("\u2581", " ").encode()
 
     @property
     def vocabulary(self) -> int:
@@ -66,19 +89,38 @@ class Tokenizer:
         found: int | None = self.fast.token_to_id(text)
         return found
 
-    def chat(self, messages: list[dict[str, Any]], tools: list[Any] | None, **variables: Any) -> str:
-        """Render a conversation, up to where the assistant goes on.
+    def chat(
+        self, messages: list[dict[str, Any]], tools: list[Any] | None, variables: dict[str, Any] | None = None
+    ) -> str:
+        """Render a conversation, up to where the assistant goes on. `variables`: further ones of the template.
 
         :raises BadRequestError: the template refuses the conversation, or breaks on it.
         """
         try:
             return self._template.render(
-                messages=messages, tools=tools, add_generation_prompt=True, **self.specials, **variables
+                {
+                    "add_generation_prompt": True,
+                    **self.specials,
+                    **(variables or {}),
+                    "messages": messages,
+                    "tools": tools,
+                }
             )
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError) as problem:
             raise BadRequestError(
                 f"The model's chat template does not accept these messages: {problem}", param="messages"
             ) from None
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character to byte, as byte-level BPE spells them (Radford et al., GPT-2, 2019): printable ones stand for
+    themselves, the others are moved up beyond 255."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(moved)}
+
+
+_BYTE_OF = _byte_alphabet()
 
 
 def _environment() -> jinja2.Environment:

@@ -36,6 +36,11 @@ class Matcher(ABC):
         """Tokens that the grammar leaves no choice about, from here (jump-forward). Not yet accepted."""
 
     @property
+    def fault(self) -> str | None:
+        """Why `accept` failed, where that is known: a library may find out late that a grammar is too large."""
+        return None
+
+    @property
     @abstractmethod
     def done(self) -> bool:
         """The output is complete and nothing more may follow."""

@@ -33,6 +33,13 @@ class LLGuidanceMatcher(Matcher):
         return [] if self._matcher.is_stopped() else list(self._matcher.compute_ff_tokens())
 
     @property
+    def fault(self) -> str | None:
+        if not self._matcher.is_error():
+            return None
+        reason = self._matcher.get_error().partition("\n")[0]  # the parser's state follows
+        return f"The grammar cannot be followed any further: {reason}"
+
+    @property
     def done(self) -> bool:
         return bool(self._matcher.is_stopped())
 

@@ -7,7 +7,10 @@ import time
 import uuid
 from typing import Any
 
+from starlette.responses import JSONResponse
+
 from inference.engine import Output
+from inference.errors import BadRequestError, EngineStoppedError, InferenceError, QueueFullError
 from inference.sampling import TokenLogprob
 from inference.sequence import Finish
 from inference.server.protocol import Call
@@ -30,6 +33,7 @@ class Choice:
         self.content = ""
         self.tool_calls: list[dict[str, Any]] = []
         self.logprobs: list[TokenLogprob] = []
+        self.unsent: list[TokenLogprob] = []  # of those, what no chunk has shown yet
         self.tokens = self.cached = 0
         self.finish: str | None = None
         self.error: Output | None = None
@@ -39,12 +43,15 @@ class Choice:
         tokens = output.tokens
         self.tokens += len(tokens)
         self.cached = output.cached
+        logprobs = output.logprobs
         if output.finish is Finish.STOP and tokens and tokens[-1] in self.ends:
             tokens = tokens[:-1]  # the end token has done its work; it is no text
+            logprobs = logprobs[: len(tokens)]
         news = self.stream.push(tokens)
         if output.finish is not None:
             news += self.stream.finish()
-        self.logprobs += output.logprobs
+        self.logprobs += logprobs
+        self.unsent += logprobs
         if self.splitter is not None:
             news = self.splitter.push(news)
         if output.finish is not None or self.stream.stopped:
@@ -72,6 +79,23 @@ def output_error(output: Output) -> tuple[int, dict[str, Any]]:
     if output.finish is Finish.DEADLINE:
         return 504, error_body("The request's deadline has passed.", "timeout", "deadline_exceeded")
     return 500, error_body(output.error or "The engine failed.", "server_error", "engine_error")
+
+
+def failure(problem: Exception) -> JSONResponse:
+    """An error as HTTP says it; one that is not ours is a fault of the server's."""
+    headers, param = {}, None
+    if isinstance(problem, QueueFullError):
+        status, kind, code = 429, "rate_limit_error", "queue_full"
+        headers["Retry-After"] = str(max(1, round(problem.retry_after)))
+    elif isinstance(problem, BadRequestError):
+        kind, code, param = "invalid_request_error", problem.code, problem.param
+        status = {"model_not_found": 404, "body_too_large": 413}.get(code, 400)
+    elif isinstance(problem, EngineStoppedError):
+        status, kind, code = 503, "server_error", "unavailable"
+    else:
+        status, kind, code = 500, "server_error", "engine_error"
+    text = str(problem) if isinstance(problem, InferenceError) else "The server has failed; its log says how."
+    return JSONResponse(error_body(text, kind, code, param), status, headers=headers)
 
 
 class Answer:
@@ -107,10 +131,13 @@ class Answer:
             f'{{"index": {choice.index}, "delta": {{"role": "assistant"}}, "finish_reason": null}}'
         )
 
-    def piece(self, choice: Choice, text: str, logprobs: tuple[TokenLogprob, ...]) -> bytes:
+    def piece(self, choice: Choice, text: str) -> bytes:
         content = json.dumps(text)
         field = f'"delta": {{"content": {content}}}' if self.call.chat else f'"text": {content}'
-        extra = f', "logprobs": {json.dumps(self.logprobs(choice, list(logprobs)))}' if logprobs else ""
+        extra = ""
+        if choice.unsent:
+            extra = f', "logprobs": {json.dumps(self.logprobs(choice, choice.unsent))}'
+            choice.unsent = []
         return self._chunk(f'{{"index": {choice.index}, {field}, "finish_reason": null{extra}}}')
 
     def closing(self, choice: Choice) -> bytes:
@@ -151,13 +178,13 @@ class Answer:
         return {**self._head(self._name), "choices": choices, "usage": self.usage()}
 
     def logprobs(self, choice: Choice, entries: list[TokenLogprob]) -> dict[str, Any]:
-        text = choice.tokenizer.token_text
+        text, data = choice.tokenizer.token_text, choice.tokenizer.token_bytes
         if self.call.chat:
             return {
                 "content": [
                     {
-                        **_entry(text(e.token), e.logprob),
-                        "top_logprobs": [_entry(text(t), p) for t, p in e.top],
+                        **_entry(data(e.token), e.logprob),
+                        "top_logprobs": [_entry(data(t), p) for t, p in e.top],
                     }
                     for e in entries
                 ]
@@ -169,5 +196,6 @@ class Answer:
         }
 
 
-def _entry(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+def _entry(token: bytes, logprob: float) -> dict[str, Any]:
+    """A token may hold part of a character: its bytes, joined with its neighbours', are the text."""
+    return {"token": token.decode(errors="replace"), "logprob": logprob, "bytes": list(token)}

@@ -19,7 +19,18 @@ from inference.sequence import Hints, SamplingParams
 T = TypeVar("T")
 MAX_CHOICES = 16
 MAX_LOGPROBS = 20
-UNSUPPORTED = {"suffix": None, "echo": False, "best_of": None, "logit_bias": None, "functions": None}
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "suffix": (None, ""),
+    "echo": (None, False),
+    "best_of": (None, 1),
+    "logit_bias": (None, {}),
+    "functions": (None, []),
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "modalities": (None, [], ["text"]),
+}
+"""Fields of OpenAI's that this server does not have, with the values that ask for nothing: what would change
+the answer is refused, not ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,10 @@ class Call:
 class _Body:
     """A JSON object whose fields are taken with a type; what is wrong is said with the field's name."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, path: str = "") -> None:
         if not isinstance(raw, dict):
             raise BadRequestError("The request body should be a JSON object.")
-        self.raw = raw
+        self.raw, self.path = raw, path
 
     def get(self, name: str, kind: type[T] | tuple[type[T], ...], default: T) -> T:
         value = self.raw.get(name)
@@ -68,7 +79,9 @@ class _Body:
         wrong_bool = isinstance(value, bool) and kind is not bool
         if not isinstance(value, kind) or wrong_bool:
             wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-            raise BadRequestError(f"{name!r} should be {wanted}, not {value!r:.80}", param=name)
+            raise BadRequestError(
+                f"'{self.path}{name}' should be {wanted}, not {value!r:.80}", param=self.path + name
+            )
         return value
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
@@ -93,9 +106,9 @@ def parse(raw: Any, headers: Mapping[str, str], *, chat: bool) -> Call:
     """
     body = _Body(raw)
     for name, harmless in UNSUPPORTED.items():
-        if body.raw.get(name) not in (None, harmless, {}):
+        if body.raw.get(name) not in harmless:
             raise BadRequestError(f"{name!r} is not supported by this server", param=name, code="unsupported")
-    stream_options = body.get("stream_options", dict, {})
+    stream_options = _Body(body.get("stream_options", dict, {}), "stream_options.")
     max_tokens = body.raw.get("max_completion_tokens") if chat else None
     field = "max_tokens" if max_tokens is None else "max_completion_tokens"
     wanted = body.whole(field, 0, 1) if body.raw.get(field) is not None else None
@@ -103,9 +116,12 @@ def parse(raw: Any, headers: Mapping[str, str], *, chat: bool) -> Call:
         wanted = 16  # OpenAI's default for completions
     n = body.whole("n", 1, 1, MAX_CHOICES)
     tool_choice = _tool_choice(body) if chat else ToolChoice("none", ())
+    min_tokens = body.whole("min_tokens", 0, 0)
+    if wanted is not None and min_tokens > wanted:
+        raise BadRequestError(f"'min_tokens' is {min_tokens}, more than {field!r}", param="min_tokens")
     params = SamplingParams(
         max_tokens=wanted or 1,
-        min_tokens=body.whole("min_tokens", 0, 0),
+        min_tokens=min_tokens,
         temperature=body.number("temperature", 1.0, 0.0, 100.0),
         top_k=max(0, body.whole("top_k", 0, -1)),
         top_p=body.number("top_p", 1.0, 1e-9, 1.0),
@@ -126,7 +142,7 @@ def parse(raw: Any, headers: Mapping[str, str], *, chat: bool) -> Call:
         n=n,
         stops=_stops(body.raw.get("stop")),
         stream=body.get("stream", bool, False),
-        include_usage=bool(stream_options.get("include_usage", False)),
+        include_usage=stream_options.get("include_usage", bool, False),
         grammar=_grammar(body, tool_choice),
         tool_choice=tool_choice,
         template_arguments=body.get("chat_template_kwargs", dict, {}),
@@ -180,7 +196,11 @@ def _messages(body: _Body) -> list[dict[str, Any]]:
             raise BadRequestError(f"messages[{i}]: 'content' should be text", param="messages")
         calls = message.get("tool_calls")
         if calls:  # templates want arguments as an object, OpenAI sends them as a string
-            message = {**message, "tool_calls": [_parsed_arguments(c) for c in calls if isinstance(c, dict)]}
+            if not isinstance(calls, list) or not all(isinstance(c, dict) for c in calls):
+                raise BadRequestError(
+                    f"messages[{i}]: 'tool_calls' should be a list of calls", param="messages"
+                )
+            message = {**message, "tool_calls": [_parsed_arguments(c) for c in calls]}
         out.append({**message, "content": content if content is not None else ""})
     return out
 
@@ -223,7 +243,12 @@ def _stops(stop: Any) -> tuple[str, ...]:
 
 def _logprobs(body: _Body, chat: bool) -> int | None:
     if chat:
-        return body.whole("top_logprobs", 0, 0, MAX_LOGPROBS) if body.get("logprobs", bool, False) else None
+        top = body.whole("top_logprobs", 0, 0, MAX_LOGPROBS)
+        if body.get("logprobs", bool, False):
+            return top
+        if top:
+            raise BadRequestError("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
+        return None
     return None if body.raw.get("logprobs") is None else body.whole("logprobs", 0, 0, MAX_LOGPROBS)
 
 
@@ -237,13 +262,7 @@ def _tool_choice(body: _Body) -> ToolChoice:
     if choice is None:
         choice = "auto" if tools else "none"
     if isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
-        named = tuple(t for t in tools if t["function"]["name"] == name)
-        if not named:
-            raise BadRequestError(
-                f"tool_choice names {name!r}, which is not among 'tools'", param="tool_choice"
-            )
-        return ToolChoice("required", named)
+        return _chosen_tools(_Body(choice, "tool_choice."), tools)
     if choice not in ("none", "auto", "required"):
         raise BadRequestError(
             "'tool_choice' should be none, auto, required or a function", param="tool_choice"
@@ -251,6 +270,26 @@ def _tool_choice(body: _Body) -> ToolChoice:
     if choice == "required" and not tools:
         raise BadRequestError("tool_choice 'required' needs 'tools'", param="tools")
     return ToolChoice(choice, tuple(tools))
+
+
+def _chosen_tools(choice: _Body, tools: list[Any]) -> ToolChoice:
+    """{"type": "function", "function": {"name": ...}}, or {"type": "allowed_tools", "allowed_tools": {"mode":
+    "auto" | "required", "tools": [{"type": "function", "function": {"name": ...}}, ...]}}."""
+    if choice.raw.get("type") == "allowed_tools":
+        allowed = _Body(choice.get("allowed_tools", dict, {}), "tool_choice.allowed_tools.")
+        mode, wanted = allowed.get("mode", str, "auto"), allowed.get("tools", list, [])
+    else:
+        mode, wanted = "required", [choice.raw]
+    functions = [w.get("function") if isinstance(w, dict) else None for w in wanted]
+    names = [f.get("name") if isinstance(f, dict) else None for f in functions]
+    chosen = tuple(t for t in tools if t["function"]["name"] in names)
+    known = [t["function"]["name"] for t in tools]
+    if mode not in ("auto", "required") or not names or not all(name in known for name in names):
+        raise BadRequestError(
+            f"tool_choice names {', '.join(map(repr, names)) or 'no tool'}; 'tools' has {known}",
+            param="tool_choice",
+        )
+    return ToolChoice(mode, chosen)
 
 
 def _grammar(body: _Body, tool_choice: ToolChoice) -> GrammarSpec | None:
@@ -290,7 +329,8 @@ def _response_format(body: _Body) -> GrammarSpec | None:
     if kind == "json_object":
         return GrammarSpec("json_object")
     if kind == "json_schema":
-        schema = (form.get("json_schema") or {}).get("schema")
+        named = form.get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
         if not isinstance(schema, dict):
             raise BadRequestError(
                 "response_format.json_schema.schema should be an object", param="response_format"

@@ -155,6 +155,7 @@ def test_quantised_c_kernels_agree_with_the_dequantised_reference(
     make = lambda b: ModelRunner(qwen3.folder, RunnerConfig(backend=b, dtype="float32", quantize=bits))  # noqa: E731
     wanted = Engine(make("reference")).logits(tokens)
     ours = Engine(make("cpu")).logits(tokens)
-    # The same integers and scales on both sides; what differs is that C rounds the inputs to bf16.
-    assert (ours - wanted).abs().max() < 0.05 * wanted.std()
+    # The same integers and scales on both sides; what differs is that C rounds the inputs to int8.
+    assert (ours - wanted).abs().mean() < 0.03 * wanted.std()
+    assert (ours - wanted).abs().max() < 0.2 * wanted.std()
     assert (wanted - qwen3.logits(tokens)).abs().mean() < worst * wanted.std()

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="torch is missing: install toolyard[
 from inference.batch import Batch  # noqa: E402
 from inference.errors import KernelError  # noqa: E402
 from inference.kernels.base import Heads, Kernels  # noqa: E402
-from inference.kernels.cpu import CpuKernels  # noqa: E402
+from inference.kernels.cpu.backend import CpuKernels  # noqa: E402
 from inference.kernels.reference import ReferenceKernels  # noqa: E402
 from inference.layers.rotary import rope_table  # noqa: E402
 from inference.models.config import ModelConfig  # noqa: E402
@@ -205,8 +205,19 @@ def test_c_products_of_every_kind_and_shape(kind: str, n: int, k: int, tokens: i
         batch([tokens], [tokens], 16),
         lambda: kernels.linear(kernels.gather(kernels.embed(table)), matrix),
     )
-    exact = x.to(dtype).double() @ stored.double().T + bias
+    met = x.to(dtype).double()
+    if kind.startswith("int"):
+        met = rounded(met.float()).double()
+    exact = met @ stored.double().T + bias
     assert (ours - exact).abs().max() < 2e-4
+
+
+def rounded(x):
+    """Inputs as integer weights meet them: int8, one scale for each 64."""
+    groups = torch.nn.functional.pad(x, (0, -x.shape[1] % 64)).view(len(x), -1, 64)
+    peak = groups.abs().amax(-1, keepdim=True)
+    inverse = torch.tensor(127.0) / peak  # `127 / peak` would be a reciprocal, rounded once more
+    return ((groups * inverse).round() * (peak / 127)).view(len(x), -1)[:, : x.shape[1]]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")
@@ -237,8 +248,23 @@ def test_nan_passes_through_the_c_kernels() -> None:
 
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_show_behind_integer_weights(bits: int, poison: float) -> None:
+    kernels = CpuKernels(torch.float32, capacity=64)
+    x = rand(3, 128)
+    x[1, 70] = poison
+    table, weight = inputs(kernels, x), kernels.matrix(quantize(rand(32, 128, seed=1).float(), bits))
+    ours = run(
+        kernels, batch([3], [3], 16), lambda: kernels.linear(kernels.gather(kernels.embed(table)), weight)
+    )
+    assert not ours[1].isfinite().any()
+    assert ours[[0, 2]].isfinite().all()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="C kernels")
 def test_without_a_compiler_torch_serves_and_the_log_says_why(monkeypatch, caplog) -> None:
-    from inference.kernels import build
+    from inference.kernels.cpu import build
     from inference.runner import RunnerConfig, choose_kernels
 
     monkeypatch.setattr(build, "compiler", lambda: None)
@@ -250,7 +276,7 @@ def test_without_a_compiler_torch_serves_and_the_log_says_why(monkeypatch, caplo
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")
 def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path) -> None:
-    from inference.kernels import build
+    from inference.kernels.cpu import build
 
     fake = tmp_path / "cc"
     fake.write_text("#!/bin/sh\necho 'no such instruction' >&2\nexit 1\n")

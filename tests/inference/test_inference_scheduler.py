@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from inference.cache import NaiveCache, PagePool, PrefixCache, RadixCache
 from inference.errors import CacheIntegrityError, ContextTooLongError, QueueFullError
-from inference.pace import Pace
 from inference.scheduler import Limits, Scheduler, Step
 from inference.sequence import Finish, Request, SamplingParams, Sequence, Status
 
@@ -275,18 +274,6 @@ def test_the_integrity_check_finds_a_lost_page() -> None:
     seq.pages.pop()
     with pytest.raises(CacheIntegrityError):
         machine.scheduler.cache.check(machine.scheduler.running)
-
-
-def test_the_pace_keeps_mixed_steps_near_the_stretch_and_never_stops_prompts() -> None:
-    pace = Pace(stretch=2.0, floor=8)
-    assert pace.allowance(0, 512) == 512
-    for _ in range(50):
-        pace.observe(4, 0, 0.010)
-        pace.observe(4, 20, 0.020)
-    assert 15 <= pace.allowance(4, 512) <= 25
-    for _ in range(200):
-        pace.observe(4, 8, 10.0)
-    assert pace.allowance(4, 512) == 8
 
 
 def test_scheduler_and_cache_import_no_torch() -> None:

@@ -164,6 +164,28 @@ def test_logprobs_name_the_chosen_token_first_under_greedy(live: Live) -> None:
         assert entry["logprob"] <= 0
 
 
+def test_each_token_has_its_logprob_and_its_bytes_also_under_a_grammar_and_in_a_stream(live: Live) -> None:
+    pytest.importorskip("llguidance", reason="no grammar library")
+    for extra in ({}, {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}):
+        body = {
+            "messages": [{"role": "user", "content": "go"}],
+            "max_tokens": 60,
+            "seed": 5,
+            "logprobs": True,
+            "stop_token_ids": [],
+            **extra,
+        }
+        whole = live.post("/v1/chat/completions", **body).json()["choices"][0]
+        streamed = events(live.post("/v1/chat/completions", **body, stream=True).text)
+        entries = whole["logprobs"]["content"]
+        assert (
+            bytes(b for e in entries for b in e["bytes"]).decode(errors="replace")
+            == whole["message"]["content"]
+        )
+        parts = [c["logprobs"]["content"] for e in streamed for c in e["choices"] if c.get("logprobs")]
+        assert [entry for part in parts for entry in part] == entries
+
+
 SCHEMA = {
     "type": "object",
     "properties": {"tool": {"enum": ["search", "fetch"]}, "count": {"type": "integer", "maximum": 99}},
@@ -235,7 +257,17 @@ TOOLS = [
 ]
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+ALLOWED = {"mode": "required", "tools": [{"type": "function", "function": {"name": "get_weather"}}]}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "function": {"name": "get_weather"}},
+        {"type": "allowed_tools", "allowed_tools": ALLOWED},
+    ],
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_required_tool_is_called_with_valid_arguments(live: Live, choice, stream: bool) -> None:
     answer = live.post(
@@ -291,7 +323,30 @@ def test_models_health_and_metrics(live: Live) -> None:
         ("completions", {"prompt": "a", "echo": True}, 400, "echo"),
         ("completions", {"prompt": "a", "stop": [""]}, 400, "stop"),
         ("completions", {"prompt": "a", "structured_outputs": {"regex": "(a"}}, 400, "regex"),
+        ("completions", {"prompt": "a", "presence_penalty": 0.5}, 400, "presence_penalty"),
+        ("completions", {"prompt": "a", "min_tokens": 5, "max_tokens": 4}, 400, "min_tokens"),
+        ("completions", {"prompt": "a", "temperature": float("nan")}, 400, "temperature"),
+        ("completions", {"prompt": "\ud800"}, 400, "Unicode"),
+        ("completions", {"prompt": ["a"] * 1000}, 400, "outputs in one call"),
+        ("completions", {"prompt": "a", "stream_options": {"include_usage": "yes"}}, 400, "include_usage"),
         ("chat/completions", {"messages": []}, 400, "messages"),
+        ("chat/completions", {"messages": [{"role": "user"}], "top_logprobs": 2}, 400, "logprobs"),
+        ("chat/completions", {"messages": [{"role": "user", "tool_calls": 5}]}, 400, "tool_calls"),
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user"}],
+                "response_format": {"type": "json_schema", "json_schema": "x"},
+            },
+            400,
+            "schema",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user"}], "tool_choice": {"type": "function", "function": "x"}},
+            400,
+            "tool_choice",
+        ),
         ("chat/completions", {"messages": [{"role": "forbidden", "content": "x"}]}, 400, "no such role"),
         (
             "chat/completions",
@@ -312,9 +367,20 @@ def test_models_health_and_metrics(live: Live) -> None:
     ],
 )
 def test_bad_input_is_a_clear_4xx(live: Live, path: str, body: dict, status: int, word: str) -> None:
-    answer = live.http.post(f"/v1/{path}", json=body)
+    answer = live.http.post(f"/v1/{path}", content=json.dumps(body))  # says NaN and lone surrogates too
     assert answer.status_code == status, answer.text
     assert word in answer.json()["error"]["message"]
+
+
+def test_what_is_not_served_is_an_error_of_the_same_form(live: Live) -> None:
+    for answer, status in (
+        (live.http.post("/v1/embeddings", json={}), 404),
+        (live.http.get("/v1/completions"), 405),
+    ):
+        assert answer.status_code == status
+        assert "/v1/chat/completions" in answer.json()["error"]["message"]
+    assert live.http.get("/v1/models/tiny").json()["id"] == "tiny"
+    assert live.http.get("/v1/models/other").json()["error"]["code"] == "model_not_found"
 
 
 def test_a_body_that_is_no_json_is_a_400(live: Live) -> None:
@@ -377,6 +443,33 @@ def test_a_client_that_leaves_at_any_phase_frees_its_pages(qwen3: Reference) -> 
             assert first.result().status_code == 200
         live.settled()
         assert live.post(prompt="still here", max_tokens=3, **GREEDY).status_code == 200
+
+
+def test_a_client_that_leaves_while_its_grammar_compiles_leaves_nothing_behind(qwen3: Reference) -> None:
+    with Live(qwen3.folder) as live:
+        compiling, go_on = threading.Event(), threading.Event()
+        matcher = live.app.state.service.grammars.matcher
+
+        def slow(spec):
+            compiling.set()
+            go_on.wait(60)
+            return matcher(spec)
+
+        live.app.state.service.grammars.matcher = slow
+        leave(live, {"prompt": "a", "max_tokens": 500, "structured_outputs": {"regex": "[ab]+"}}, 0)
+        assert compiling.wait(60)
+        go_on.set()
+        wait_for(lambda: sum(live.engine.scheduler.stats.finished.values()) > 0)
+        live.settled()
+
+
+def test_a_request_larger_than_the_cache_is_refused_and_its_neighbour_is_served(qwen3: Reference) -> None:
+    with Live(qwen3.folder, kv_tokens=128) as live:
+        answer = live.post(prompt=[1, 2, 3] * 40, max_tokens=20)
+        assert answer.status_code == 400
+        assert "--kv-tokens" in answer.json()["error"]["message"]
+        assert live.post(prompt=[1, 2, 3] * 30, max_tokens=20, **GREEDY).status_code == 200
+        live.settled()
 
 
 def test_a_thousand_requests_at_once_are_served_or_told_when_to_come_back(qwen3: Reference) -> None:
@@ -497,6 +590,20 @@ def test_sigterm_lets_a_stream_finish_and_then_ends_the_process(qwen3: Reference
         assert rest[-1] == "data: [DONE]"
         assert json.loads(rest[-2][6:])["choices"][0]["finish_reason"] == "length"
         assert child.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_sigterm_does_not_wait_for_a_stream_longer_than_it_promises(qwen3: Reference) -> None:
+    with process(qwen3.folder, "--drain-seconds", "1", "--max-context", "4096") as (child, url):
+        body = {"prompt": "a", "max_tokens": 4000, "stream": True, "n": 8, **GREEDY}
+        with (
+            contextlib.suppress(httpx.HTTPError),
+            httpx.stream("POST", url + "/v1/completions", json=body, timeout=60) as stream,
+        ):
+            next(stream.iter_lines())
+            child.send_signal(signal.SIGTERM)
+            for _ in stream.iter_lines():
+                pass
+        assert child.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_after_kill_9_a_new_process_serves_the_same_port(qwen3: Reference) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inference.errors import KernelError
 
-SOURCE = Path(__file__).with_name("cpu.c")
+SOURCE = Path(__file__).with_name("tape.c")
 FLAGS = ["-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 # Best first. Without OpenMP (Apple's clang) the kernels run on one thread, which the backend then says.
 VARIANTS = [["-march=native", "-fopenmp"], ["-march=native"], []]
@@ -52,10 +52,11 @@ def library() -> ctypes.CDLL:
     cc = compiler()
     if cc is None:
         raise KernelError("No C compiler (cc, gcc or clang) was found. Install one, or set CC.")
+    text = b"".join(path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]")))
     failures = []
     for variant in VARIANTS:
         command = [cc, *FLAGS, *variant]
-        stamp = hashlib.sha256(" ".join([*command, _cpu()]).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+        stamp = hashlib.sha256(" ".join([*command, _cpu()]).encode() + text).hexdigest()[:16]
         target = cache_folder() / f"cpu-{stamp}.so"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

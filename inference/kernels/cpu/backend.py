@@ -20,22 +20,22 @@ from torch import Tensor
 
 from inference.batch import Batch
 from inference.errors import KernelError
-from inference.kernels import build
 from inference.kernels.base import Heads, Kernels, LayerCache, Matrix
+from inference.kernels.cpu import build
+from inference.kernels.cpu.layout import BLOCK, pack, pack_quantized
 from inference.quantize import GROUP, Quantized
 
 log = logging.getLogger("inference")
 
 EMBED, NORM, ADD_NORM, LINEAR, ROPE_STORE, ATTENTION, SILU_MUL, GATHER = range(8)
 KINDS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
-BLOCK = 16
 
 _INTS = ("kind", "dtype", "n", "k", "heads", "kv_heads", "head_dim", "unused")
 _POINTERS = ("x", "y", "r", "w", "scale", "bias", "q_norm", "k_norm", "k_cache", "v_cache")
 
 
 class Op(ctypes.Structure):
-    """op_t of cpu.c."""
+    """op_t of ops.h."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in _INTS),
@@ -45,7 +45,7 @@ class Op(ctypes.Structure):
 
 
 class BatchStruct(ctypes.Structure):
-    """batch_t of cpu.c."""
+    """batch_t of ops.h."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "unused")),
@@ -56,35 +56,11 @@ class BatchStruct(ctypes.Structure):
     ]
 
 
-def pack(weight: Tensor) -> Tensor:
-    """[N, K] f32 or bf16 -> the layout of cpu.c, N padded to 16 (and K to 2 for bf16)."""
-    pair = 1 if weight.dtype == torch.float32 else 2
-    padded = torch.nn.functional.pad(weight, (0, -weight.shape[1] % pair, 0, -weight.shape[0] % BLOCK))
-    n, k = padded.shape
-    return padded.view(n // BLOCK, BLOCK, k // pair, pair).permute(0, 2, 1, 3).contiguous()
-
-
-def pack_quantized(q: Quantized) -> tuple[Tensor, Tensor]:
-    """int32 words [N/16, K/4 or K/8, 16] and bf16 scales [N/16, K/64, 16], as cpu.c wants them."""
-    rows = -len(q.values) % BLOCK
-    values = torch.nn.functional.pad(q.values, (0, 0, 0, rows)).int()
-    scale = torch.nn.functional.pad(q.scale, (0, 0, 0, rows))
-    n, k = values.shape
-    each = 32 // q.bits
-    blocks = values.view(n // BLOCK, BLOCK, k // each, each).permute(0, 2, 1, 3)
-    if q.bits == 4:
-        blocks = blocks + 8
-    words = torch.zeros(blocks.shape[:3], dtype=torch.int64)
-    for j in range(each):  # even inputs in the low half of the word, odd ones in the high half
-        words |= (blocks[..., j].long() & (2**q.bits - 1)) << ((j & 1) * 16 + (j >> 1) * q.bits)
-    words = torch.where(words >= 2**31, words - 2**32, words).int().contiguous()
-    return words, scale.view(n // BLOCK, BLOCK, k // GROUP).permute(0, 2, 1).contiguous()
-
-
 class CpuKernels(Kernels):
     """C kernels on `threads` threads, for batches of up to `capacity` tokens and `rows` logit rows.
 
-    Activations are f32 whatever the weights are; bf16 and quantised weights meet inputs rounded to bf16.
+    Activations are f32 whatever the weights are. Quantised weights meet inputs rounded to int8 (64 share a
+    scale); bf16 weights meet f32 inputs, or inputs rounded to bf16 where the CPU multiplies those.
 
     :raises KernelError: they cannot be compiled here.
     """
@@ -225,7 +201,7 @@ class CpuKernels(Kernels):
     # ------------------------------------------------------------------ replaying
     def _record(self, forward: Callable[[], Tensor]) -> None:
         self._logits = forward()
-        self._scratch = torch.empty(self.capacity * self._scratch_width, dtype=torch.bfloat16)
+        self._scratch = torch.empty(self.capacity * self._scratch_width)
         self._tape = (Op * len(self._ops))(*self._ops)
 
     def run(self, forward: Callable[[], Tensor], batch: Batch) -> Tensor:
