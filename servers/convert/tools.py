@@ -18,6 +18,7 @@ _PATHLIKE: Final = re.compile(
     r"(^|_)(file|files|filename|filepath|path|paths|filenames|fname|folder|directory)(_|$)|^fp_|_fp$"
     r"|^(fp|fn|infile|outfile|input|source|src|archive|image|dir|location)$"
 )
+_SAID_PATH: Final = re.compile(r"\b(path (to|of)|file ?path|file ?name|name of (a|the) file|open(ed)? file)\b", re.I)
 _EXACT: Final = {
     "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",
 }  # fmt: skip
@@ -197,6 +198,8 @@ def _is_path(parameter: Parameter) -> bool:
     kinds = [each["k"] for each in parameter.type.get("of", [])] if parameter.type.get("k") == "union" else []
     kinds.append(str(parameter.type.get("k")))
     if "path" in kinds:
+        return True
+    if _SAID_PATH.search(parameter.description) and any(k in ("any", "str", "object") for k in kinds):
         return True
     return bool(_PATHLIKE.search(parameter.name.lower())) and any(
         k in ("any", "str", "object") for k in kinds

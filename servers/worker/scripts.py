@@ -75,7 +75,7 @@ def _is_python(path: str) -> bool:
 
 
 def _start(script: str, entry: str | None) -> None:
-    sys.argv = [script]
+    sys.argv[:] = [script]
     undo = list(_intercept())
     try:
         if entry is None:
