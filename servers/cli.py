@@ -31,7 +31,9 @@ def say(text: str) -> None:
 
 @app.command("convert")
 def convert(
-    source: Annotated[str, typer.Argument(help="A folder, a git URL, an archive, a .py file, or a requirement.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder, a git URL, an archive, a .py file, or a requirement.")
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write manifest.json.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="The service's name.")] = None,
     extra: Annotated[

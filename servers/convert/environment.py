@@ -92,7 +92,9 @@ def _is_held_back(wanted: str, text: str, level: str) -> bool:
     arguments = ["pip", "compile", "-", "--no-deps", "--no-annotate", "--no-header", "-q"]
     arguments += ["--python", sys.executable, "--no-emit-index-url"]
     try:
-        newest = _version(uv.run_building(arguments, level, stdin=f"{asked.name}{asked.specifier}\n"), asked.name)
+        newest = _version(
+            uv.run_building(arguments, level, stdin=f"{asked.name}{asked.specifier}\n"), asked.name
+        )
     except EnvironmentFailed:
         return False
     return newest != _version(text, asked.name)

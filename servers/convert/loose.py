@@ -34,7 +34,9 @@ def is_loose(path: Path) -> bool:
     if path.is_file():
         return path.suffix == ".py"
     root = _root(path)
-    return any(where.endswith(".py") for where, _ in _contents(root, path.name if root == path.parent else None))
+    return any(
+        where.endswith(".py") for where, _ in _contents(root, path.name if root == path.parent else None)
+    )
 
 
 def wheel(path: Path, out: Path) -> Path:
@@ -42,15 +44,20 @@ def wheel(path: Path, out: Path) -> Path:
 
     :raises SourceError: a module's name is none, or there is too much of it.
     """
-    name = canonicalize_name(re.sub(r"[^A-Za-z0-9]+", "-", path.stem if path.is_file() else path.name).strip("-"))
+    name = canonicalize_name(
+        re.sub(r"[^A-Za-z0-9]+", "-", path.stem if path.is_file() else path.name).strip("-")
+    )
     if not name:
         raise SourceError(f"'{path}' has no name to call the service by.", "Name it with letters or digits.")
     root = path.parent if path.is_file() else _root(path)
     is_package = path.is_dir() and root == path.parent
-    members = dict([(path.name, path)] if path.is_file() else _contents(root, path.name if is_package else None))
+    members = dict(
+        [(path.name, path)] if path.is_file() else _contents(root, path.name if is_package else None)
+    )
     if sum(file.stat().st_size for file in members.values()) > _MOST_BYTES:
         raise SourceError(
-            f"'{path}' holds more than {_MOST_BYTES >> 20} MiB.", "Give it a pyproject.toml that names what belongs to it."
+            f"'{path}' holds more than {_MOST_BYTES >> 20} MiB.",
+            "Give it a pyproject.toml that names what belongs to it.",
         )
     files = {where: file.read_bytes() for where, file in members.items()}
     label = name.replace("-", "_")
@@ -84,7 +91,9 @@ def _contents(root: Path, only: str | None = None) -> Iterator[tuple[str, Path]]
         if entry.is_symlink() or (only is not None and entry.name != only):
             continue
         if entry.is_file():
-            is_module = entry.suffix == ".py" and not _NOT_MODULES.search(entry.stem) and entry.stem.isidentifier()
+            is_module = (
+                entry.suffix == ".py" and not _NOT_MODULES.search(entry.stem) and entry.stem.isidentifier()
+            )
             if is_module or (entry.suffix in _DATA and not _NOT_DATA.search(entry.stem)):
                 yield entry.name, entry
         elif entry.name.isidentifier() and not _NOT_OFFERED.search(entry.name) and any(entry.glob("*.py")):

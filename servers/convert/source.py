@@ -21,7 +21,9 @@ from servers.convert import loose, uv
 from servers.convert.environment import environments_dir
 from servers.errors import SourceError
 
-_GIT: Final = re.compile(r"^(git\+.+|(https?|ssh|git|file)://.+\.git(@[\w./-]+)?|git@.+|https?://[^/]+/[^/]+/[^/@]+(@[\w./-]+)?/?)$")
+_GIT: Final = re.compile(
+    r"^(git\+.+|(https?|ssh|git|file)://.+\.git(@[\w./-]+)?|git@.+|https?://[^/]+/[^/]+/[^/@]+(@[\w./-]+)?/?)$"
+)
 _ADDRESS: Final = re.compile(r"^[a-z]+://")
 _NOT_CODE: Final = {
     ".git",
@@ -66,7 +68,8 @@ def kind_of(spec: str) -> Literal["index", "folder", "git", "archive"]:
         return "git"
     if _ADDRESS.match(spec):
         raise SourceError(
-            f"'{spec}' is no address of a git repository.", "Fetch it yourself, and name the file or folder it is in."
+            f"'{spec}' is no address of a git repository.",
+            "Fetch it yourself, and name the file or folder it is in.",
         )
     if spec.startswith((".", "/", "~")):
         raise SourceError(f"There is no '{spec}'.", "Name a folder, an archive, a git URL or a requirement.")
@@ -149,7 +152,9 @@ def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
         return Prepared("archive", str(path), _as_requirement(name, _kept(path)), name, digest)
     if loose.is_loose(path):
         wheel = _kept(loose.wheel(path, scratch / "wheel"))
-        return Prepared("archive", str(path), _as_requirement(_wheel_name(wheel), wheel), _wheel_name(wheel), digest)
+        return Prepared(
+            "archive", str(path), _as_requirement(_wheel_name(wheel), wheel), _wheel_name(wheel), digest
+        )
     folder = scratch / "unpacked"
     try:
         if tarfile.is_tarfile(path):
@@ -160,7 +165,8 @@ def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
                 zipped.extractall(folder)
         else:
             raise SourceError(
-                f"'{path}' is no wheel, no source archive and no Python file.", "Name a .whl, a .tar.gz or a .py."
+                f"'{path}' is no wheel, no source archive and no Python file.",
+                "Name a .whl, a .tar.gz or a .py.",
             )
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise SourceError(f"Cannot unpack '{path}': {error}.", "Fetch it again.") from None

@@ -137,7 +137,8 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
         absent = _ABSENT.search(said)
         if absent:
             raise EnvironmentFailed(
-                f"The package index has no '{absent.group(1)}'.", "Check how it is spelled, and which index is set."
+                f"The package index has no '{absent.group(1)}'.",
+                "Check how it is spelled, and which index is set.",
             )
         raise EnvironmentFailed(
             f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."

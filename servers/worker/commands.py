@@ -55,7 +55,12 @@ def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict
         put(folder, files)
         given = words([str(each) for each in argv], sub) + options.argv(tool.get("options") or [], arguments)
         entry = tool.get("entry")
-        if entry and sys.platform == "linux" and threading.active_count() == 1 and not _holds_arguments(entry):
+        if (
+            entry
+            and sys.platform == "linux"
+            and threading.active_count() == 1
+            and not _holds_arguments(entry)
+        ):
             return _run_forked(script, entry, given, str(stdin), folder, seconds)
         return _run(command(script, entry) + given, str(stdin), folder, seconds)
     finally:

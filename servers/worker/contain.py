@@ -56,6 +56,16 @@ def quiet() -> Iterator[Capture]:
         sys.argv[:] = arguments  # the list itself stays: `def main(args=sys.argv)` keeps the one it first saw
 
 
+def complaints() -> str:
+    """What was written to stderr so far, inside `quiet`."""
+    written = getattr(sys.stderr, "buffer", None)
+    if not isinstance(written, io.BytesIO):
+        return ""
+    with contextlib.suppress(ValueError):
+        return written.getvalue()[:LOG_LIMIT].decode("utf-8", "replace")
+    return ""
+
+
 @contextlib.contextmanager
 def limit(seconds: float) -> Iterator[None]:
     """Raise TooSlow in the block after some seconds. In threads other than the first there is no limit."""

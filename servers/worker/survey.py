@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import functools
 import importlib
 import inspect
 import os
@@ -256,7 +257,9 @@ class _Found:
             except Exception:  # a name that it says and cannot give is not offered
                 continue
             if inspect.isroutine(found):
-                self._add((cls, name), f"{path}.{name}", "method", listed, found, constructor, cls, bound=True)
+                self._add(
+                    (cls, name), f"{path}.{name}", "method", listed, found, constructor, cls, bound=True
+                )
 
     def _member(
         self, path: str, cls: type, name: str, member: Any, owner: type,
@@ -325,7 +328,9 @@ class _Found:
         if home:
             record["paths"].add(home)
         try:
-            record["parameters"], returns = signature.parameters(function, skip_first=constructor is not None and not bound)
+            record["parameters"], returns = signature.parameters(
+                function, skip_first=constructor is not None and not bound
+            )
             record["returns"] = hints.describe(returns)
         except signature.Unknown:
             record["parameters"], record["returns"], record["unknown"] = _ANYTHING, {"k": "any"}, True
@@ -350,7 +355,23 @@ def _doc(thing: Any) -> str:
         owner = next((each for each in thing.__mro__ if each.__doc__), None)
         if owner is None or (owner is not thing and owner.__module__ == "builtins"):
             return ""
-    return inspect.getdoc(thing) or ""
+        text = inspect.getdoc(thing) or ""
+        # what namedtuple and dataclass write by themselves repeats the fields
+        made = hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__")
+        return "" if made and text.startswith(f"{thing.__name__}(") else text
+    if isinstance(thing, functools.partial):  # its own docstring is that of `partial`
+        return _doc(thing.func)
+    text = inspect.getdoc(thing) or ""
+    return (
+        ""
+        if not inspect.isroutine(thing) and text == inspect.getdoc(type(thing)) and _is_stock(thing)
+        else text
+    )
+
+
+def _is_stock(thing: Any) -> bool:
+    """Whether an object's class is Python's own."""
+    return type(thing).__module__.split(".")[0] in sys.stdlib_module_names
 
 
 def _contents(module: types.ModuleType, exported: set[str]) -> dict[str, Any]:

@@ -145,7 +145,9 @@ def test_a_fork_bomb_is_bounded_and_ends_with_its_group(scratch: str, level: str
 
 def test_changing_a_mode_is_quietly_without_effect(scratch: str, level: str) -> None:
     done = attempt(
-        scratch, "import os; open('a','w').close(); os.chmod('a', 0o4777); print(oct(os.stat('a').st_mode))", level
+        scratch,
+        "import os; open('a','w').close(); os.chmod('a', 0o4777); print(oct(os.stat('a').st_mode))",
+        level,
     )
     assert done.stdout.strip() == "0o100600"
 

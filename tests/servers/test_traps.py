@@ -239,3 +239,13 @@ def test_what_an_object_answers_to_and_says_so_is_a_tool(manifest: Manifest, ser
     found = tool(manifest, "traps:Proxy.lucky")
     assert [each.name for each in found.parameters] == ["number"]
     assert service.value(found.name, number=5, **{found.init_property: {}}) == 15
+
+
+def test_a_script_that_asks_no_parser_is_described_by_its_own_help(manifest: Manifest) -> None:
+    assert "usage: shytrap WORD" in tool(manifest, "cli:shytrap").description
+
+
+def test_a_script_that_needs_an_argument_before_it_makes_its_parser_is_understood(manifest: Manifest) -> None:
+    late = tool(manifest, "cli:latetrap")
+    assert [each.name for each in late.options] == ["depth"]
+    assert "--depth" not in late.description.partition("usage")[0]

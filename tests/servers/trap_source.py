@@ -341,6 +341,19 @@ def with_default(argv=sys.argv):
 def with_copied_default(argv=sys.argv[1:]):
     print(" ".join(argv).upper())
 
+def shy():
+    if sys.argv[1:] == ["--help"]:
+        print("usage: shytrap WORD")
+    else:
+        print(sys.argv[1])
+
+def late():
+    if not sys.argv[1:]:
+        sys.exit("nothing to do")
+    parser = argparse.ArgumentParser("latetrap", description="Goes deep.")
+    parser.add_argument("--depth", type=int, help="how deep")
+    print(parser.parse_args().depth)
+
 def free():
     data = sys.stdin.read()
     if not data:
@@ -361,6 +374,8 @@ SCRIPTS = {
     "trap": "traps.programs:with_argparse",
     "oldtrap": "traps.programs:with_optparse",
     "freetrap": "traps.programs:free",
+    "shytrap": "traps.programs:shy",
+    "latetrap": "traps.programs:late",
     "defaulttrap": "traps.programs:with_default",
     "copytrap": "traps.programs:with_copied_default",
 }
