@@ -42,7 +42,7 @@ class Options:
     level: str
     name: str | None = None
     extras: tuple[str, ...] = ()
-    review_seconds: float = 8.0
+    review_seconds: float = 15.0
     permissions: Permissions = field(default_factory=Permissions)
     limits: Limits = field(default_factory=Limits)
     model: suggest.Endpoint | None = None
@@ -209,11 +209,7 @@ def _manifest(
     found, dropped = tools.python_tools(survey["callables"], site, namer, distribution.summary)
     commands = tools.command_tools(built.scripts, namer)
     if not found and not commands:
-        why = "; ".join(f"{name}: {text}" for name, text in list(survey["failed"].items())[:3])
-        raise ConversionFailed(
-            f"'{distribution.name}' offers nothing that can be called{f' ({why})' if why else ''}.",
-            "If it needs something more, name it with --extra.",
-        )
+        raise _nothing(distribution, survey["failed"])
     mentions = select.Mentions(
         distribution.readme, prepared.folder, [record["doc"] for record in survey["callables"]]
     )
@@ -248,8 +244,12 @@ def _manifest(
     reviewed = review.run(
         place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
     )
-    repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
-    made = suggest.applied(_decided(repaired, reviewed.evidence, quiet), proposals)
+    decided = _decided(kept, reviewed, quiet)
+    late = [tool for tool in decided if tool.exposed and not tool.reviewed]
+    if late:  # they took the places of what did not answer
+        reviewed.add(review.run(place, preload, late, examples, options.review_seconds / 3, len(late)))
+        decided = _decided(kept, reviewed, quiet)
+    made = suggest.applied(decided, proposals)
     return (
         Manifest(
             name=options.name or prepared.name,
@@ -277,6 +277,23 @@ def _manifest(
         ),
         reviewed.missing,
     )
+
+
+def _nothing(distribution: Distribution, failed: dict[str, str]) -> ConversionFailed:
+    """Why there is nothing to call: it cannot be imported, or has no public names."""
+    if not failed:
+        return ConversionFailed(
+            f"'{distribution.name}' offers nothing that can be called: no public function, class or command.",
+            "Names that begin with an underscore, and those of tests, are not offered.",
+        )
+    why = "; ".join(f"{name}: {text}" for name, text in list(failed.items())[:3])
+    if any(repair.missing_in(text) for text in failed.values()):
+        hint = "Name the distribution that has the missing module with --extra."
+    elif any(text.startswith(("SyntaxError", "IndentationError", "TabError")) for text in failed.values()):
+        hint = f"Mend the file; it has to be readable by Python {environment.python_version()}."
+    else:
+        hint = "Importing it must come to an end, and leave its process alive."
+    return ConversionFailed(f"'{distribution.name}' cannot be imported ({why}).", hint)
 
 
 def _examples(
@@ -307,17 +324,19 @@ _MISFIT: Final = re.compile(
 """What code says that was given JSON where it wants an object of its own."""
 
 
-def _decided(
-    kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence], quiet: Set[str]
-) -> list[Tool]:
+def _decided(kept: Sequence[tuple[Tool, float]], reviewed: review.Review, quiet: Set[str]) -> list[Tool]:
     """The tools with their evidence; the best of those that answered are shown."""
+    evidence = reviewed.evidence
     final: list[tuple[Tool, float]] = []
-    for tool, points in kept:
+    for known, points in kept:
+        tool = reviewed.repaired.get(known.name, known)
         found = evidence.get(tool.name)
         if found is not None and found.outcome in ("crash", "hang"):
             # reachable still, so that a caller with better arguments can use it, but never offered
             points = min(points, -5.0)
         worth = _WORTH[found.outcome] if found is not None else -0.5
+        if found is not None and found.outcome == "refusal" and review.names_the_value(found):
+            worth = 0.0  # it works, and says which value it has no use for
         final.append((tool, points + worth))
     shown = set(
         select.choose(
@@ -328,13 +347,13 @@ def _decided(
     made = []
     for tool, points in sorted(final, key=lambda each: (-each[1], each[0].name)):
         found = evidence.get(tool.name)
-        reviewed = found is not None and found.outcome != "unreviewed"
+        tried = found is not None and found.outcome != "unreviewed"
         made.append(
             msgspec.structs.replace(
-                tool,
+                _promising(tool, found),
                 exposed=tool.name in shown,
-                reviewed=reviewed,
-                review=found if reviewed else None,
+                reviewed=tried,
+                review=found if tried else None,
                 score=round(points, 2),
             )
         )
@@ -364,13 +383,13 @@ def _worthy(found: Evidence | None, points: float) -> bool:
 
 
 def _promising(tool: Tool, found: Evidence | None) -> Tool:
-    """The tool with an output schema only where its real answer kept the promise."""
-    if tool.output_schema is None:
+    """The tool without its output schema where its real answer broke the promise."""
+    if tool.output_schema is None or found is None or found.outcome != "answer":
         return tool
-    if found is not None and found.outcome == "answer" and len(found.result) < review.SHOWN:
-        from jsonschema import Draft202012Validator
+    if len(found.result) >= review.SHOWN:  # what is recorded is cut, and no JSON
+        return tool
+    from jsonschema import Draft202012Validator
 
-        value = {"result": json.loads(found.result)}
-        if Draft202012Validator(tool.output_schema).is_valid(value):
-            return tool
+    if Draft202012Validator(tool.output_schema).is_valid({"result": json.loads(found.result)}):
+        return tool
     return msgspec.structs.replace(tool, output_schema=None)

@@ -45,6 +45,12 @@ class Review:
     repaired: dict[str, Tool] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    def add(self, other: Review) -> None:
+        """Take over what another round found."""
+        self.evidence |= other.evidence
+        self.repaired |= other.repaired
+        self.missing += [module for module in other.missing if module not in self.missing]
+
 
 class Reviewer:
     """Calls tools in workers of one place, a new one after each crash or hang."""
@@ -87,9 +93,13 @@ class Reviewer:
         last = Evidence(outcome="unreviewed", note="there was no time to review it")
         answered: Evidence | None = None
         values: list[str] = []
+        tried: list[dict[str, Any]] = []
         for trial in trials(tool, examples):
             if self.out_of_time():
                 break
+            if trial.arguments in tried:  # an example may show what would be made up: that is no other input
+                continue
+            tried.append(trial.arguments)
             answer, seconds = self._ask(tool, trial.arguments)
             found = judge(answer, trial, seconds)
             if found.outcome == "answer":
@@ -218,6 +228,14 @@ def judge(answer: dict[str, Any], trial: Trial, seconds: float) -> Evidence:
         error["kind"], "refusal"
     )
     return Evidence(outcome=outcome, note=str(error["message"])[:400], **made)
+
+
+def names_the_value(found: Evidence) -> bool:
+    """Whether a refusal is about what a made-up text says (``no font 'hello world'``), and not about its type."""
+    if re.match(r"(Type|Attribute|Assertion|Key|Index)Error\b", found.note):
+        return False
+    texts = [each for each in found.arguments.values() if isinstance(each, str) and len(each) > 3]
+    return any(text[:60] in found.note for text in texts)
 
 
 def shown(value: Any) -> str:
