@@ -24,7 +24,9 @@ from router.plan import Definition, Plan, Step, join_path
 from router.schemas import compatible, value_allowed
 
 LONGEST: Final = 240
-"""Characters of a string."""
+"""Characters of a string, at most."""
+LENGTHS: Final = 60
+"""Strings may have a multiple of so many characters, so that requests of like length share a compiled grammar."""
 MOST_ITEMS: Final = 12
 """Items of a list, and keys of an object whose keys are free."""
 MOST_LEVELS: Final = 5
@@ -70,7 +72,9 @@ def next_step(
     :param copied: where given, strings that are free otherwise are one of these (see `copies`).
     :param end: whether the plan may end here.
     """
-    writer = _Writer({tool.name: tool for tool in tools}, plan.steps, copied)
+    # Values come from the request: none is longer than all of it, and a model that rambles is cut short.
+    longest = min(LONGEST, LENGTHS * max(1, -(-len(plan.request) // LENGTHS)))
+    writer = _Writer({tool.name: tool for tool in tools}, plan.steps, copied, longest)
     calls = [writer.step(tool) for tool in sorted(tools, key=lambda tool: tool.name)]
     choices = [call for call in calls if call is not None]
     if end or not choices:
@@ -102,6 +106,7 @@ class _Writer:
     tools: Mapping[str, Definition]
     steps: Sequence[Step]
     copied: Sequence[str] | None
+    longest: int
     defs: dict[str, Any] = field(default_factory=dict)
 
     def step(self, tool: Definition) -> dict[str, Any] | None:
@@ -261,7 +266,8 @@ class _Writer:
         return {"type": kind}
 
     def _string(self, rule: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any] | None:
-        low, high = _whole(rule.get("minLength"), 0), _whole(rule.get("maxLength"), LONGEST)
+        low = _whole(rule.get("minLength"), 0)
+        high = _whole(rule.get("maxLength"), max(self.longest, low))
         limited = any(key in rule for key in ("minLength", "maxLength", "pattern"))
         if self.copied is not None:
             if not limited and "default" not in rule:
@@ -273,7 +279,7 @@ class _Writer:
             return {"enum": list(dict.fromkeys(fitting))} if fitting else None
         if low > max(high, LONGEST):
             return None
-        value: dict[str, Any] = {"type": "string", "maxLength": min(high, max(LONGEST, low))}
+        value: dict[str, Any] = {"type": "string", "maxLength": min(high, max(self.longest, low))}
         if low:
             value["minLength"] = low
         pattern = rule.get("pattern")

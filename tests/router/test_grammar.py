@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.check import check
-from router.grammar import LONGEST, MOST_ITEMS, copies, next_step, question
+from router.grammar import LENGTHS, LONGEST, MOST_ITEMS, copies, next_step, question
 from router.plan import Definition, Plan, Step, from_json
 
 
@@ -103,6 +103,15 @@ def test_everything_that_is_written_ends() -> None:
     assert not one({"type": "array", "items": {"type": "integer"}}, [1] * (MOST_ITEMS + 1))
     assert not one({"type": "object"}, {f"k{i}": i for i in range(MOST_ITEMS + 1)})
     assert not one({}, 10**15)
+
+
+def test_a_string_may_be_as_long_as_the_request_and_no_longer() -> None:
+    text = tool(properties={"x": {"type": "string"}, "y": {"type": "string", "minLength": 200}})
+    short, long = (next_step([text], Plan((), "word " * words)) for words in (4, 400))
+    assert allowed(short, "t", {"x": "x" * LENGTHS})
+    assert not allowed(short, "t", {"x": "x" * (LENGTHS + 1)})
+    assert allowed(short, "t", {"y": "y" * 200})
+    assert allowed(long, "t", {"x": "x" * LONGEST})
 
 
 OUTPUT = {

@@ -193,7 +193,7 @@ def test_trees_add_up_and_the_early_ones_only_sort_out_what_is_far_behind() -> N
     model = Trees(0.5, (stump,) * 4)
     assert model.margin([1.0]) == -3.5
     assert model.margin([2.0]) == 4.5
-    assert [index for _, index in model.best([[1.0], [2.0], [1.0]], first=1, keep=2)] == [1, 0]
+    assert [index for _, index in model.best([[1.0], [2.0], [1.0]], keep=2)] == [1, 0]
 
 
 schemas = st.recursive(

@@ -125,7 +125,8 @@ def look(
     else:
         head = " ".join(reading.text.split()[:MAX_REQUEST_WORDS])
         asked = [" ".join(clause.text.split()[:MAX_CLAUSE_WORDS]) for clause in clauses]
-        found = similar([*asked, head], [text.line for text in texts])
+        # Rounded, because what is encoded together changes the last digits, and a plan hangs on them.
+        found = [[round(c, 4) for c in row] for row in similar([*asked, head], [t.line for t in texts])]
         cos, whole_cos = found[:-1], found[-1]
         mix = [[0.6 * c + 0.4 * w for c, w in zip(a, b, strict=True)] for a, b in zip(cos, lex, strict=True)]
         whole_mix = [0.6 * c + 0.4 * w for c, w in zip(whole_cos, whole_lex, strict=True)]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from router.plan import Definition
+from router.planner.rules.evidence import Owner
 from router.planner.rules.params import NONE, Param, params_of
 from router.planner.rules.reading import Reading
 from router.planner.rules.spans import Span, stems_of
 from router.planner.rules.trees import Trees
-from router.planner.rules.values import Owner, Value, candidates
+from router.planner.rules.values import Value, candidates
 from router.schemas import value_allowed
 
 OPTIONAL: Final = 0.2

@@ -6,6 +6,7 @@ plan = planner.plan("The weather in Paris and London", candidates)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -76,7 +77,8 @@ class RulesPlanner:
         sight = look(reading, tools, self._similar, self._weights.rarity)
         by_meaning = self._similar is not None
         calls: list[Filled] = []
-        for thought in self._chosen(think(reading, tools, sight, self._weights, by_meaning)):
+        thoughts = think(reading, tools, sight, self._weights, by_meaning)
+        for thought in self._chosen(thoughts, reading):
             near = [row[thought.tool] for row in sight.near]
             base = thought.filled
             if self._guess and base.missing:
@@ -88,10 +90,10 @@ class RulesPlanner:
             return Plan((), request, "None of the tools fits the request.")
         return sound(plan, {tool.name: tool for tool in tools})
 
-    def _chosen(self, thoughts: Sequence[Thought]) -> list[Thought]:
+    def _chosen(self, thoughts: Sequence[Thought], reading: Reading) -> list[Thought]:
         model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
         rated = [(model.probability(thought.row), thought) for thought in thoughts]
-        chosen = [thought for probability, thought in rated if probability >= CALL]
+        chosen = distinct([pair for pair in rated if pair[0] >= CALL], reading)
         if not chosen and rated:
             probability, best = max(rated, key=lambda pair: pair[0])
             chosen = [best] if probability >= REFUSE else []
@@ -114,23 +116,47 @@ def think(
     weights: Weights,
     by_meaning: bool,
 ) -> list[Thought]:
-    """Look closer at the tools that may be called: fill them, and gather what speaks for each."""
+    """Look closer at the tools that may be called: fill them, and gather what speaks for each; likeliest first."""
     model = weights.tools if by_meaning else weights.tools_by_words
     chance = [model.probability(row) for row in sight.rows]
     order = sorted(range(len(tools)), key=lambda t: -chance[t])
     maybe = [t for i, t in enumerate(order[:MAX_MAYBE]) if i == 0 or chance[t] >= MAYBE]
     owned = owners(sight.near, maybe)
+    calls = {t: fill(tools[t], frozenset(owned[t]), reading, weights.values) for t in maybe}
     thoughts = []
     for t in maybe:
-        filled = fill(tools[t], frozenset(owned[t]), reading, weights.values)
-        thoughts.append(
-            Thought(
-                t,
-                filled,
-                (*_row(t, maybe, chance, sight, filled), *_explained(filled, reading, weights.rarity)),
-            )
+        row = (
+            *_row(t, maybe, chance, sight, calls[t]),
+            *_explained(calls[t], reading, weights.rarity),
         )
+        thoughts.append(Thought(t, calls[t], row))
     return thoughts
+
+
+def distinct(rated: Sequence[tuple[float, Thought]], reading: Reading) -> list[Thought]:
+    """Of tools that are two answers to one wish, the likeliest alone.
+
+    Two tools answer one wish where they take the same values from it and one of them accounts for no word
+    that the other does not account for, too: "the weather in Rome" is one call, however many tools give
+    the weather, and "the weather and the air quality in Rome" is two.
+    """
+    kept: list[tuple[Thought, frozenset[int]]] = []
+    for _, thought in sorted(rated, key=lambda pair: -pair[0]):
+        told = _told(thought.filled, reading)
+        doubles = (
+            _same_values(thought.filled, other.filled) and (told <= known or known <= told)
+            for other, known in kept
+        )
+        if not any(doubles):
+            kept.append((thought, told))
+    return [thought for thought, _ in kept]
+
+
+def _same_values(a: Filled, b: Filled) -> bool:
+    """Whether two calls answer a clause both, with the very same values of the request."""
+    spans = {(g.span.start, g.span.end) for g in a.given if g.span is not None and g.param.type != "boolean"}
+    others = {(g.span.start, g.span.end) for g in b.given if g.span is not None and g.param.type != "boolean"}
+    return bool(spans) and spans == others and bool(a.clauses & b.clauses)
 
 
 def owners(near: list[list[float]], maybe: Sequence[int]) -> dict[int, set[int]]:
@@ -171,22 +197,30 @@ def _row(
 
 def _explained(filled: Filled, reading: Reading, rarity: Mapping[str, float]) -> tuple[float, float, float]:
     """How much of its clauses a call accounts for: shares of all words and of the telling ones; what is left."""
+    seen = _told(filled, reading)
+    own = [n for n in _telling(reading) if reading.clause_at(reading.words[n].start) in filled.clauses]
+    weights = {n: rarity.get(reading.words[n].stem, 1.0) for n in own}
+    total = math.fsum(weights.values())
+    told = math.fsum(weight for n, weight in weights.items() if n in seen)
+    return len(seen.intersection(own)) / max(1, len(own)), told / max(total, 0.1), total - told
+
+
+def _telling(reading: Reading) -> list[int]:
+    """The indices of a request's words that tell something."""
+    return [n for n, w in enumerate(reading.words) if w.lower not in STOPWORDS and w.text[0].isalnum()]
+
+
+def _told(filled: Filled, reading: Reading) -> frozenset[int]:
+    """The indices of the words that a call accounts for: by the words of its tool, or as values."""
     text = text_of(filled.tool)
     known = text.name | text.about | text.params
     spans = [given.span for given in filled.given if given.span is not None]
-    total = told = left = 0.0
-    count = hits = 0
-    for word in reading.words:
-        if word.lower in STOPWORDS or not word.text[0].isalnum():
-            continue
-        if reading.clause_at(word.start) not in filled.clauses:
-            continue
-        weight = rarity.get(word.stem, 1.0)
-        seen = word.stem in known or any(span.start <= word.start < span.end for span in spans)
-        count, hits = count + 1, hits + seen
-        total, told = total + weight, told + weight * seen
-        left += weight * (not seen)
-    return hits / max(1, count), told / max(total, 0.1), left
+    return frozenset(
+        n
+        for n in _telling(reading)
+        if (word := reading.words[n]).stem in known
+        or any(span.start <= word.start < span.end for span in spans)
+    )
 
 
 def _place(call: Filled) -> tuple[int, int]:

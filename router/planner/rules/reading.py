@@ -6,11 +6,13 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from registry.lexical.tokens import STOPWORDS
 from registry.search.clauses import split
+from router.planner.rules.moments import Moment
+from router.planner.rules.places import Place, place_of
 from router.planner.rules.spans import MAX_TEXT, Span, Word, lists, spans, words
 
 _WHOLE: Final = re.compile(r"\A(?=([\"'`“‘]))[\"'`“‘]([^\"“”`]{60,})[\"'`”’]\Z")
@@ -35,22 +37,40 @@ class Clause:
 class Reading:
     """A request, read once.
 
-    :param first: for each span, the index of its first word; ``last`` one past that of its last.
     :param rows: spans in a row, joined by commas and "and".
+    :param boxes: where quotes, addresses and moments begin and end, and whether it is a moment.
+    :param places: those that were asked for.
     """
 
     text: str
     words: tuple[Word, ...]
     clauses: tuple[Clause, ...]
     spans: tuple[Span, ...]
-    first: tuple[int, ...]
-    last: tuple[int, ...]
     clause: tuple[int, ...]
     rows: tuple[tuple[Span, ...], ...]
+    boxes: tuple[tuple[int, int, bool], ...]
+    places: dict[tuple[int, int], Place] = field(default_factory=dict, compare=False, repr=False)
 
     def clause_at(self, position: int) -> int:
         """The index of the clause that a position of the text is in."""
         return max(0, bisect.bisect_right([clause.start for clause in self.clauses], position) - 1)
+
+    def place(self, span: Span) -> Place:
+        """Where a span stands."""
+        key = (span.start, span.end)
+        found = self.places.get(key)
+        if found is None:
+            words = self.words
+            first = next((i for i, word in enumerate(words) if word.end > span.start), 0)
+            last = next((i for i in range(first, len(words)) if words[i].start >= span.end), len(words))
+            found = self.places[key] = place_of(words, first, last, span.text)
+        return found
+
+    def boxed(self, span: Span) -> tuple[float, float]:
+        """Whether a span is a part of a moment, and of a quote or an address."""
+        start, end = span.start, span.end
+        inside = [m for a, b, m in self.boxes if a <= start and end <= b and (a, b) != (start, end)]
+        return float(any(inside)), float(not all(inside))
 
 
 def read(request: str) -> Reading:
@@ -58,7 +78,6 @@ def read(request: str) -> Reading:
     text = _WHOLE.sub(lambda match: f" {match[2]} ", request[:MAX_TEXT])
     tokens = words(text)
     found = spans(text, tokens)
-    starts = [token.start for token in tokens]
     clauses = tuple(_clauses(text, tokens))
     begins = [clause.start for clause in clauses]
     return Reading(
@@ -66,10 +85,13 @@ def read(request: str) -> Reading:
         words=tuple(tokens),
         clauses=clauses,
         spans=tuple(found),
-        first=tuple(bisect.bisect_right(starts, span.start) - 1 for span in found),
-        last=tuple(bisect.bisect_left(starts, span.end) for span in found),
         clause=tuple(max(0, bisect.bisect_right(begins, span.start) - 1) for span in found),
         rows=tuple(tuple(row) for row in lists(text, found)),
+        boxes=tuple(
+            (span.start, span.end, isinstance(span.value, Moment))
+            for span in found
+            if span.kind in ("quoted", "url", "email") or isinstance(span.value, Moment)
+        ),
     )
 
 

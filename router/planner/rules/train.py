@@ -23,13 +23,14 @@ from typing import Any, Final
 from router.plan import Definition
 from router.planner.rules import calls as splitting
 from router.planner.rules.choose import Similar, look, text_of
+from router.planner.rules.evidence import Owner
 from router.planner.rules.fill import fill
 from router.planner.rules.params import params_of
 from router.planner.rules.planner import owners, think
 from router.planner.rules.reading import read
 from router.planner.rules.spans import stems_of
 from router.planner.rules.trees import LEAF, Trees
-from router.planner.rules.values import Owner, candidates
+from router.planner.rules.values import candidates
 from router.planner.rules.weights import FILE, Weights
 
 Record = Mapping[str, Any]
@@ -109,7 +110,7 @@ def rarity_of(records: Iterable[Record]) -> dict[str, float]:
             total += 1
     return {
         stem: round(math.log((total + 1) / count) / math.log(total + 1), 3)
-        for stem, count in counts.items()
+        for stem, count in sorted(counts.items())
         if count >= MIN_COUNT
     }
 
@@ -284,7 +285,8 @@ def encoder(cache: Path, records: Iterable[Record]) -> Similar:
             known.update(zip(fresh, model.encode_documents(fresh), strict=True))
         return np.stack([known[text] for text in texts])
 
-    vectors(sorted({text_of(tool).line for record in records for tool in tools_of(record)}, key=len))
+    lines = {text_of(tool).line for record in records for tool in tools_of(record)}
+    vectors(sorted(lines, key=lambda line: (len(line), line)))
     return lambda asked, tools: (vectors(asked) @ vectors(tools).T).tolist()
 
 

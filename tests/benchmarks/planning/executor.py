@@ -1,31 +1,37 @@
 """How close the executor comes to the critical path, beside one call after another.
 
-    python tests/benchmarks/planning/executor.py [--rounds 3] [--seed 1]
+    python tests/benchmarks/planning/executor.py [--rounds 3] [--seed 1] [--writes]
 
 Random DAGs of 2 to 64 steps whose calls take 50 to 200 ms, journalled to a real file. ``over`` is wall
 time beyond 1.05 times the critical path, per step; the bar is 2 ms. ``sequential`` makes the same calls
-one after another and journals nothing, as a model does that waits for each result (ReAct).
+one after another and journals nothing, as a model does that waits for each result (ReAct). With
+``--writes`` the tool may change something: then every call waits until its intent is on the disk.
+``flush`` is what one durable write of this disk takes, measured before.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from router.calling import Call
 from router.check import order
+from router.consent import Consent
 from router.cost import critical_path
 from router.executor import Executor
 from router.facts import Facts
 from router.journal.journal import Journal
 from router.limits import Limits
 from router.plan import Definition, Plan, Ref, Step
+from router.running import Options
 from router.runs import RunStatus
 
 SIZES: Final = (2, 4, 8, 16, 32, 64)
@@ -37,6 +43,8 @@ SLEEP: Final = Facts(
     open_world=False,
     trusted=True,
 )
+
+WRITE: Final = replace(SLEEP, read_only=False)
 
 
 def random_plan(size: int, chance: random.Random) -> Plan:
@@ -67,22 +75,41 @@ async def sequential(plan: Plan) -> float:
     return time.perf_counter() - started
 
 
+def flush_seconds(folder: Path) -> float:
+    """Seconds that the disk takes to make a page durable: the median of twenty."""
+    took = []
+    with (folder / "flush").open("wb") as file:
+        for _ in range(20):
+            started = time.perf_counter()
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - started)
+    return statistics.median(took)
+
+
 async def measured(executor: Executor, plan: Plan) -> tuple[float, float]:
     """Seconds that a run takes, and how many of them this process computes; its journal included."""
     started, busy = time.perf_counter(), time.process_time()
-    outcome = await executor.run(plan)
+    outcome = await executor.run(plan, Options(consent=Consent.ALL))
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     assert outcome.status is RunStatus.DONE, outcome
     return seconds, busy
 
 
-async def main(rounds: int, seed: int) -> bool:
+async def main(rounds: int, seed: int, writes: bool) -> bool:
     chance = random.Random(seed)
     kept = True
-    print("steps  critical s  wall s  sequential s  speedup  over ms/step  cpu ms/step")
     with tempfile.TemporaryDirectory() as folder:
+        print(f"flush {flush_seconds(Path(folder)) * 1000:.1f} ms")
+        print("steps  critical s  wall s  sequential s  speedup  over ms/step  cpu ms/step")
         async with Journal(Path(folder) / "runs.db") as journal:
-            executor = Executor(journal, sleep, {"sleep": SLEEP}.get, limits=Limits(total=64, per_server=64))
+            executor = Executor(
+                journal,
+                sleep,
+                {"sleep": WRITE if writes else SLEEP}.get,
+                limits=Limits(total=64, per_server=64),
+            )
             await measured(executor, random_plan(2, chance))  # imports and the first schema
             for size in SIZES:
                 rows = []
@@ -110,5 +137,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--writes", action="store_true", help="calls that may change something")
     given = parser.parse_args()
-    raise SystemExit(0 if asyncio.run(main(given.rounds, given.seed)) else 1)
+    raise SystemExit(0 if asyncio.run(main(given.rounds, given.seed, given.writes)) else 1)
