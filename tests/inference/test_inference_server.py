@@ -599,9 +599,10 @@ def test_sigterm_does_not_wait_for_a_stream_longer_than_it_promises(qwen3: Refer
             contextlib.suppress(httpx.HTTPError),
             httpx.stream("POST", url + "/v1/completions", json=body, timeout=60) as stream,
         ):
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            next(lines)
             child.send_signal(signal.SIGTERM)
-            for _ in stream.iter_lines():
+            for _ in lines:
                 pass
         assert child.wait(60) in (0, -signal.SIGTERM)
 
