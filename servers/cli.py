@@ -31,7 +31,9 @@ def say(text: str) -> None:
 
 @app.command("convert")
 def convert(
-    source: Annotated[str, typer.Argument(help="A folder, a git URL, an archive, or a requirement.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder, a git URL, an archive, a .py file, or a requirement.")
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write manifest.json.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="The service's name.")] = None,
     extra: Annotated[
@@ -42,7 +44,7 @@ def convert(
     ] = False,
     review_seconds: Annotated[
         float, typer.Option("--review-seconds", help="Time for trying the tools.")
-    ] = 8.0,
+    ] = 15.0,
     model_url: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +97,9 @@ def convert(
         path = files.write(manifest, folder)
         say(f"wrote {path}")
     print(report.summary(manifest, time.monotonic() - start))
+    if not dry_run:
+        where = folder if folder.is_absolute() else f"./{folder}"
+        say(f"  next: toolyard use {where}")
 
 
 def _label(source: str) -> str:

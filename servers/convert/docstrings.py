@@ -71,8 +71,11 @@ def _style(text: str) -> Parser | None:
 
 
 def _prose(text: str) -> str:
-    kept = []
+    kept: list[str] = []
+    text = re.sub(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", "", text, flags=re.S | re.M)  # code, not prose
     for block in re.split(r"\n\s*\n", text.strip()):
+        if kept and re.match(r"\s*(usage|examples?|example usage|for example)\s*:*\s*$", block, re.I):
+            break
         if ">>>" in block or re.match(r"\s*(::|\.\. )", block):
             break
         kept.append(_flat(block))
@@ -82,8 +85,14 @@ def _prose(text: str) -> str:
 
 
 def _flat(text: str) -> str:
-    text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", text)
+    text = re.sub(r"(?::[\w.+-]+)+:`([^`<]*?)\s*(?:<[^`>]*>)?`", _role, text)
     return " ".join(text.replace("``", "`").split())[:600]
+
+
+def _role(match: re.Match[str]) -> str:
+    """``:py:meth:`~a.b.c` `` as a reader sees it: its last part after a tilde, else all of it."""
+    shown = match.group(1)
+    return f"`{shown.rpartition('.')[2] if shown.startswith('~') else shown}`"
 
 
 @dataclass(frozen=True, slots=True)

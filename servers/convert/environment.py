@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import platformdirs
-from filelock import FileLock
 
 from servers.convert import uv
 from servers.errors import EnvironmentFailed, IndexUnreachable
@@ -71,7 +70,45 @@ def resolve(requirements: Sequence[str], level: str, *, wheels_only: bool = Fals
         if wheels_only:
             raise
         text, built = uv.run_building(arguments, level, stdin=wanted), True
+    else:
+        if not wheels_only and _is_held_back(requirements[0], text, level):
+            try:
+                text, built = uv.run_building(arguments, level, stdin=wanted), True
+            except EnvironmentFailed:
+                pass  # the older release that wheels allow is better than none
     return Lock(text=text, hash=lock_hash(text), built=built)
+
+
+def _is_held_back(wanted: str, text: str, level: str) -> bool:
+    """Whether wheels alone gave an older release of what is converted than there is.
+
+    One dependency without a wheel is enough to make a resolver go back for years.
+    """
+    from packaging.requirements import Requirement
+
+    asked = Requirement(wanted)
+    if asked.url or any(each.operator in ("==", "===") for each in asked.specifier):
+        return False
+    arguments = ["pip", "compile", "-", "--no-deps", "--no-annotate", "--no-header", "-q"]
+    arguments += ["--python", sys.executable, "--no-emit-index-url"]
+    try:
+        newest = _version(
+            uv.run_building(arguments, level, stdin=f"{asked.name}{asked.specifier}\n"), asked.name
+        )
+    except EnvironmentFailed:
+        return False
+    return newest != _version(text, asked.name)
+
+
+def _version(text: str, name: str) -> str | None:
+    """The version that a lock pins a distribution to."""
+    from packaging.utils import canonicalize_name
+
+    for line in text.splitlines():
+        pinned, equals, rest = line.partition("==")
+        if equals and canonicalize_name(pinned.partition("[")[0]) == canonicalize_name(name):
+            return rest.split()[0]
+    return None
 
 
 def path_of(hash_: str) -> Path:
@@ -93,6 +130,8 @@ def build(lock: Lock, level: str) -> Path:
     if is_built(lock.hash):
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    from filelock import FileLock  # here, because a service that finds its environment does without
+
     with FileLock(path.with_suffix(".lock")):
         if is_built(lock.hash):
             return path

@@ -42,7 +42,7 @@ class Options:
     level: str
     name: str | None = None
     extras: tuple[str, ...] = ()
-    review_seconds: float = 8.0
+    review_seconds: float = 15.0
     permissions: Permissions = field(default_factory=Permissions)
     limits: Limits = field(default_factory=Limits)
     model: suggest.Endpoint | None = None
@@ -209,11 +209,7 @@ def _manifest(
     found, dropped = tools.python_tools(survey["callables"], site, namer, distribution.summary)
     commands = tools.command_tools(built.scripts, namer)
     if not found and not commands:
-        why = "; ".join(f"{name}: {text}" for name, text in list(survey["failed"].items())[:3])
-        raise ConversionFailed(
-            f"'{distribution.name}' offers nothing that can be called{f' ({why})' if why else ''}.",
-            "If it needs something more, name it with --extra.",
-        )
+        raise _nothing(distribution, survey["failed"])
     mentions = select.Mentions(
         distribution.readme, prepared.folder, [record["doc"] for record in survey["callables"]]
     )
@@ -279,6 +275,23 @@ def _manifest(
     )
 
 
+def _nothing(distribution: Distribution, failed: dict[str, str]) -> ConversionFailed:
+    """Why there is nothing to call: it cannot be imported, or has no public names."""
+    if not failed:
+        return ConversionFailed(
+            f"'{distribution.name}' offers nothing that can be called: no public function, class or command.",
+            "Names that begin with an underscore, and those of tests, are not offered.",
+        )
+    why = "; ".join(f"{name}: {text}" for name, text in list(failed.items())[:3])
+    if any(repair.missing_in(text) for text in failed.values()):
+        hint = "Name the distribution that has the missing module with --extra."
+    elif any(text.startswith(("SyntaxError", "IndentationError", "TabError")) for text in failed.values()):
+        hint = f"Mend the file; it has to be readable by Python {environment.python_version()}."
+    else:
+        hint = "Importing it must come to an end, and leave its process alive."
+    return ConversionFailed(f"'{distribution.name}' cannot be imported ({why}).", hint)
+
+
 def _examples(
     tool: Tool, record: dict[str, Any], readme: list[docstrings.Example]
 ) -> list[docstrings.Example]:
@@ -318,6 +331,8 @@ def _decided(
             # reachable still, so that a caller with better arguments can use it, but never offered
             points = min(points, -5.0)
         worth = _WORTH[found.outcome] if found is not None else -0.5
+        if found is not None and found.outcome == "refusal" and review.names_the_value(found):
+            worth = 0.0  # it works, and says which value it has no use for
         final.append((tool, points + worth))
     shown = set(
         select.choose(

@@ -220,6 +220,14 @@ def judge(answer: dict[str, Any], trial: Trial, seconds: float) -> Evidence:
     return Evidence(outcome=outcome, note=str(error["message"])[:400], **made)
 
 
+def names_the_value(found: Evidence) -> bool:
+    """Whether a refusal is about what a made-up text says (``no font 'hello world'``), and not about its type."""
+    if re.match(r"(Type|Attribute|Assertion|Key|Index)Error\b", found.note):
+        return False
+    texts = [each for each in found.arguments.values() if isinstance(each, str) and len(each) > 3]
+    return any(text[:60] in found.note for text in texts)
+
+
 def shown(value: Any) -> str:
     """A result as the manifest records it."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)[:SHOWN]

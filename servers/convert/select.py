@@ -43,6 +43,9 @@ _BACKSTAGE: Final = {
 }
 _TAKES_CODE: Final = re.compile(r"func|function|callback|predicate|fn|pred|callable|parser|ctx|cls")
 _HARD: Final = {"callable", "class", "file"}
+_INTERNAL: Final = re.compile(
+    r"\b(internal (method|function|helper|use)|for internal use|not part of the public|private)\b", re.I
+)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*\(")
 
@@ -106,7 +109,15 @@ def score(
     made += 0.6 if _STRONG.search(name) else 0.0
     made += 0.5 * math.log2(1 + len(record["doc"]) / 400)
     made -= 2.0 if _BACKSTAGE & set(module.split(".")[1:]) else 0.0
-    made -= 3.0 if re.search(r"\bdeprecated\b", record["doc"][:300], re.I) else 0.0
+    about = (
+        record["doc"][:300]
+        if tool.kind != "method"
+        else f"{record['doc'][:300]} {record.get('class_doc', '')[:200]}"
+    )
+    made -= 3.0 if re.search(r"\bdeprecated\b", about, re.I) else 0.0
+    made -= (
+        5.0 if ":meta private:" in record["doc"] else 2.0 if _INTERNAL.search(record["doc"][:200]) else 0.0
+    )
     for parameter in (*tool.parameters, *tool.constructor):
         if parameter.required and parameter.kind not in ("varargs", "varkw"):
             k = parameter.type.get("k")
@@ -143,7 +154,10 @@ def _kind_score(tool: Tool, record: dict[str, Any], mentions: Mentions, path: st
         return made + (2.0 if owner.lower() == tool.qualname.partition(":")[0].lower() else 0.0)
     made = 0.5 if not tool.constructor and tool.init_property is None else 0.0
     made += 1.5 if mentions.readme[owner] else -0.5
-    return made - (0.0 if record.get("direct", True) else 1.5)
+    if record.get("foreign"):
+        return made - 4.0  # what a class has from another library's, that library's users know
+    inherited = 0.5 if mentions.readme[owner] else 1.5
+    return made - (0.0 if record.get("direct", True) else inherited)
 
 
 def _command_score(record: dict[str, Any], mentions: Mentions) -> float:

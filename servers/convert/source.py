@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Final, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from servers.convert import uv
+from servers.convert import loose, uv
 from servers.convert.environment import environments_dir
 from servers.errors import SourceError
 
-_GIT: Final = re.compile(r"^(git\+.+|(https?|ssh)://.+\.git(@[\w./-]+)?|git@.+)$")
+_GIT: Final = re.compile(
+    r"^(git\+.+|(https?|ssh|git|file)://.+\.git(@[\w./-]+)?|git@.+|https?://[^/]+/[^/]+/[^/@]+(@[\w./-]+)?/?)$"
+)
+_ADDRESS: Final = re.compile(r"^[a-z]+://")
 _NOT_CODE: Final = {
     ".git",
     ".hg",
@@ -60,15 +64,20 @@ def kind_of(spec: str) -> Literal["index", "folder", "git", "archive"]:
         return "folder"
     if path.is_file():
         return "archive"
-    if _GIT.match(spec):
+    if _GIT.match(spec) and not spec.endswith((".whl", ".zip", ".gz", ".bz2", ".xz")):
         return "git"
+    if _ADDRESS.match(spec):
+        raise SourceError(
+            f"'{spec}' is no address of a git repository.",
+            "Fetch it yourself, and name the file or folder it is in.",
+        )
     if spec.startswith((".", "/", "~")):
         raise SourceError(f"There is no '{spec}'.", "Name a folder, an archive, a git URL or a requirement.")
     try:
         Requirement(spec)
     except InvalidRequirement as error:
         raise SourceError(
-            f"'{spec}' is no folder, archive, git URL or requirement ({error}).",
+            f"'{spec}' is no folder, archive, git URL or requirement ({str(error).splitlines()[0]}).",
             "A requirement looks like 'humanize' or 'humanize==4.12'.",
         ) from None
     return "index"
@@ -105,18 +114,35 @@ def digest_of(spec: str) -> str | None:
 def _from_folder(
     kind: Literal["folder", "git"], spec: str, folder: Path, scratch: Path, level: str, commit: str | None
 ) -> Prepared:
-    if not any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
+    packaged = _is_packaged(folder)
+    if not packaged and not loose.is_loose(folder):
         raise SourceError(
-            f"'{spec}' has no pyproject.toml or setup.py, so it is no Python project.",
+            f"'{spec}' holds no Python code: no pyproject.toml, no setup.py, and no module at its top.",
             "Name the folder that holds one of them.",
         )
     digest = _folder_digest(folder)
     copy = scratch / "source"
     if folder != copy:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*_NOT_CODE), symlinks=True)
-    wheel = _kept(uv.wheel_of(copy, scratch / "wheel", level))
+    if packaged:
+        wheel = _kept(uv.wheel_of(copy, scratch / "wheel", level))
+    else:
+        wheel = _kept(loose.wheel(folder, scratch / "wheel"))
     name = _wheel_name(wheel)
     return Prepared(kind, spec, _as_requirement(name, wheel), name, digest, copy, commit)
+
+
+def _is_packaged(folder: Path) -> bool:
+    """Whether a folder says how it is built; a pyproject.toml may hold nothing but the settings of tools."""
+    if any((folder / name).is_file() for name in ("setup.py", "setup.cfg")):
+        return True
+    try:
+        settings = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # the build says what is wrong with it
+    return "project" in settings or "build-system" in settings or "poetry" in settings.get("tool", {})
 
 
 def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
@@ -124,6 +150,11 @@ def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
     if path.suffix == ".whl":
         name = _wheel_name(path)
         return Prepared("archive", str(path), _as_requirement(name, _kept(path)), name, digest)
+    if loose.is_loose(path):
+        wheel = _kept(loose.wheel(path, scratch / "wheel"))
+        return Prepared(
+            "archive", str(path), _as_requirement(_wheel_name(wheel), wheel), _wheel_name(wheel), digest
+        )
     folder = scratch / "unpacked"
     try:
         if tarfile.is_tarfile(path):
@@ -133,7 +164,10 @@ def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
             with zipfile.ZipFile(path) as zipped:
                 zipped.extractall(folder)
         else:
-            raise SourceError(f"'{path}' is no wheel and no source archive.", "Name a .whl or a .tar.gz.")
+            raise SourceError(
+                f"'{path}' is no wheel, no source archive and no Python file.",
+                "Name a .whl, a .tar.gz or a .py.",
+            )
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise SourceError(f"Cannot unpack '{path}': {error}.", "Fetch it again.") from None
     inner = [each for each in folder.iterdir() if each.is_dir()]

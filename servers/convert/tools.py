@@ -18,6 +18,9 @@ _PATHLIKE: Final = re.compile(
     r"(^|_)(file|files|filename|filepath|path|paths|filenames|fname|folder|directory)(_|$)|^fp_|_fp$"
     r"|^(fp|fn|infile|outfile|input|source|src|archive|image|dir|location)$"
 )
+_SAID_PATH: Final = re.compile(
+    r"\b(path (to|of)|file ?path|file ?name|name of (a|the) file|open(ed)? file)\b", re.I
+)
 _EXACT: Final = {
     "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",
 }  # fmt: skip
@@ -198,6 +201,8 @@ def _is_path(parameter: Parameter) -> bool:
     kinds.append(str(parameter.type.get("k")))
     if "path" in kinds:
         return True
+    if _SAID_PATH.search(parameter.description) and any(k in ("any", "str", "object") for k in kinds):
+        return True
     return bool(_PATHLIKE.search(parameter.name.lower())) and any(
         k in ("any", "str", "object") for k in kinds
     )
@@ -243,17 +248,33 @@ def command_tools(scripts: Iterable[dict[str, Any]], namer: Namer) -> list[tuple
     for script in scripts:
         if script.get("error"):
             continue
-        commands = script["commands"] or [{"sub": [], "help": "", "usage": "", "group": False}]
+        usage = script.get("usage", "")
+        commands = script["commands"] or [{"sub": [], "help": "", "usage": usage, "group": False}]
         for command in commands:
             made.append((_command_tool(script, command, namer), {**script, **command}))
     return made
+
+
+_LISTED: Final = re.compile(r"(options|optional arguments|positional arguments|arguments):", re.I)
+
+
+def _usage(command: dict[str, Any], about: str) -> str:
+    """A command's usage, without what its description and its properties say already."""
+    usage: str = command["usage"].strip()
+    if command.get("group") or not command.get("options"):
+        return usage
+    blocks = re.split(r"\n[ \t]*\n", usage)
+    kept = [
+        block for block in blocks if not _LISTED.match(block.strip()) and " ".join(block.split()) != about
+    ]
+    return "\n\n".join(kept).strip()
 
 
 def _command_tool(script: dict[str, Any], command: dict[str, Any], namer: Namer) -> Tool:
     words = [script["script"], *command["sub"]]
     line = " ".join(words)
     about = command["help"] or f"The command line program {line}."
-    usage = command["usage"].strip()
+    usage = _usage(command, about)
     text = f"{about}\n\n{usage}" if usage else about
     label = _NAME.sub("_", line)
     # a group's own options belong before its subcommand's name: they are left to argv

@@ -22,6 +22,8 @@ _OFFLINE: Final = re.compile(
     r"|connect(?:ion)? (?:error|refused|reset|timed out)|failed to lookup address|tunnel error|operation timed out"
 )
 """How uv says that it did not reach an index."""
+_ABSENT: Final = re.compile(r"[Bb]ecause (\S+) was not found in the package registry")
+"""How uv says that there is no such package."""
 _FRAMES: Final = " \u00d7\u2570\u2500\u25b6\u2502\u251c"
 """What uv draws around its messages."""
 _PASSED: Final = (
@@ -131,6 +133,12 @@ def _finish(argv: list[str], stdin: str, environment: dict[str, str] | None, cwd
             raise IndexUnreachable(
                 f"The package index cannot be reached; uv says: {said[:600]}.",
                 "Check the network, its proxy and its certificates.",
+            )
+        absent = _ABSENT.search(said)
+        if absent:
+            raise EnvironmentFailed(
+                f"The package index has no '{absent.group(1)}'.",
+                "Check how it is spelled, and which index is set.",
             )
         raise EnvironmentFailed(
             f"uv says: {said[:1200] or 'nothing'}", "Check the requirement and the index."

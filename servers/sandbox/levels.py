@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+import platformdirs
 
 from servers.errors import SandboxUnavailable
 from servers.sandbox import kernel
@@ -75,10 +80,46 @@ def report() -> Report:
 
 
 def quick() -> str:
-    """The level this machine gives, told without trying where that is certain: for a start that must be short."""
-    if shutil.which("bwrap") is None and kernel.landlock_abi() and kernel.seccomp_architecture():
+    """The level this machine gives, told without trying where that is certain: for a start that must be short.
+
+    Where bubblewrap is installed, the last answer counts as long as nothing has changed that it rests on. A wrong
+    one makes nothing weaker: a worker that cannot have its sandbox does not start.
+    """
+    wrapper = shutil.which("bwrap")
+    if wrapper is None and kernel.landlock_abi() and kernel.seccomp_architecture():
         return "L2"
-    return report().level
+    file, ground = _remembered_in(), _ground(wrapper)
+    try:
+        known = json.loads(file.read_bytes())
+        if known["ground"] == ground and known["level"] in ("L2", "L3"):
+            return str(known["level"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    level = report().level
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = file.with_suffix(f".{os.getpid()}.new")
+        fresh.write_text(json.dumps({"ground": ground, "level": level}))
+        os.replace(fresh, file)
+    return level
+
+
+def _remembered_in() -> Path:
+    return platformdirs.user_cache_path("toolyard", appauthor=False) / "sandbox.json"
+
+
+def _ground(wrapper: str | None) -> list[str]:
+    """What the level depends on: this boot, user, interpreter and bubblewrap, and the leave to make namespaces."""
+    made = [str(os.getuid()), sys.executable, str(kernel.landlock_abi())]
+    if wrapper is not None:
+        status = os.stat(wrapper)
+        made += [wrapper, str(status.st_mtime_ns), str(status.st_mode)]
+    for name in ("random/boot_id", "unprivileged_userns_clone", "apparmor_restrict_unprivileged_userns"):
+        with contextlib.suppress(OSError):
+            made.append(Path("/proc/sys/kernel", name).read_text().strip())
+    with contextlib.suppress(OSError):
+        made.append(Path("/proc/sys/user/max_user_namespaces").read_text().strip())
+    return made
 
 
 def _try(level: str) -> float:

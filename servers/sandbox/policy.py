@@ -52,7 +52,8 @@ class Policy:
             "memory_mb": self.memory_mb,
             "processes": self.processes,
             "file_mb": self.file_mb,
-            "parent": os.getpid(),
+            # bubblewrap is the first process of its own namespace, and ends with its parent by itself
+            "parent": 1 if self.level == "L3" else os.getpid(),
         }
         launched = [sys.executable, "-I", "-S", _LAUNCH, json.dumps(inner), *argv]
         return _bubble(self, read, launched) if self.level == "L3" else launched

@@ -6,6 +6,7 @@ import atexit
 import base64
 import contextlib
 import importlib
+import inspect
 import os
 import shutil
 import signal
@@ -54,11 +55,30 @@ def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict
         put(folder, files)
         given = words([str(each) for each in argv], sub) + options.argv(tool.get("options") or [], arguments)
         entry = tool.get("entry")
-        if entry and sys.platform == "linux" and threading.active_count() == 1:
+        if (
+            entry
+            and sys.platform == "linux"
+            and threading.active_count() == 1
+            and not _holds_arguments(entry)
+        ):
             return _run_forked(script, entry, given, str(stdin), folder, seconds)
         return _run(command(script, entry) + given, str(stdin), folder, seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _holds_arguments(entry: str) -> bool:
+    """Whether a script's function took its default arguments from the command line when it was imported.
+
+    ``def main(argv=sys.argv[1:])`` has those of this process for ever; only a process of its own has others.
+    """
+    module, _, path = entry.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    found = inspect.unwrap(found) if callable(found) else found
+    defaults = getattr(found, "__defaults__", None) or ()
+    return any(isinstance(each, list) and each is not sys.argv for each in defaults)
 
 
 def command(script: str, entry: str | None) -> list[str]:
@@ -154,7 +174,7 @@ def _run_forked(
 def _become(script: str, module: str, path: str, argv: list[str]) -> int:
     """What the script's own process would do; returns its exit code."""
     os.environ.update({"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"})
-    sys.argv = [os.path.join(os.path.dirname(sys.executable), script), *argv]
+    sys.argv[:] = [os.path.join(os.path.dirname(sys.executable), script), *argv]
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115

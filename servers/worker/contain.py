@@ -45,14 +45,25 @@ class Capture:
 def quiet() -> Iterator[Capture]:
     """Keep prints off our streams and answer questions with end of file."""
     capture = Capture()
-    before = sys.stdin, sys.stdout, sys.stderr, sys.argv[:]
+    before, arguments = (sys.stdin, sys.stdout, sys.stderr), sys.argv[:]
     errors = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="replace", write_through=True)
     sys.stdin = io.TextIOWrapper(io.BytesIO(), "utf-8")  # nobody ever says anything
     sys.stdout, sys.stderr = capture.stream, errors
     try:
         yield capture
     finally:
-        sys.stdin, sys.stdout, sys.stderr, sys.argv = before
+        sys.stdin, sys.stdout, sys.stderr = before
+        sys.argv[:] = arguments  # the list itself stays: `def main(args=sys.argv)` keeps the one it first saw
+
+
+def complaints() -> str:
+    """What was written to stderr so far, inside `quiet`."""
+    written = getattr(sys.stderr, "buffer", None)
+    if not isinstance(written, io.BytesIO):
+        return ""
+    with contextlib.suppress(ValueError):
+        return written.getvalue()[:LOG_LIMIT].decode("utf-8", "replace")
+    return ""
 
 
 @contextlib.contextmanager

@@ -70,6 +70,12 @@ def call(
     try:
         return finish(bind(function, parameters, values))
     except _MISREAD as first:
+        if hasattr(function, "__wrapped__"):
+            # a wrapper shows the names of what it wraps, and may itself look at positions alone
+            try:
+                return finish(in_order(function, parameters, values))
+            except _MISREAD:
+                pass
         for other in combinations(values, kinds, module, first):
             try:
                 return finish(bind(function, parameters, other))
@@ -114,6 +120,20 @@ def bind(function: Callable[..., Any], parameters: list[dict[str, Any]], values:
         if len(ordered) != len(values):
             raise
         return function(*ordered)  # wrappers and C functions whose real names are others
+
+
+def in_order(function: Callable[..., Any], parameters: list[dict[str, Any]], values: dict[str, Any]) -> Any:
+    """Call with all values by position that can be given so: those up to the first that is left out."""
+    named = dict(values)
+    positional: list[Any] = []
+    for parameter in parameters:
+        if parameter["name"] not in named or parameter.get("kind", "normal") not in ("normal", "positional"):
+            break
+        positional.append(named.pop(parameter["name"]))
+    spread = next((p["name"] for p in parameters if p.get("kind") == "varargs" and p["name"] in named), None)
+    if spread is not None:
+        positional += named.pop(spread)
+    return function(*positional, **named)
 
 
 def _default(function: Callable[..., Any], name: str) -> Any:

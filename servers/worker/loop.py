@@ -241,6 +241,7 @@ def run() -> None:
     os.set_inheritable(wire_in.fileno(), False)
     os.set_inheritable(wire_out.fileno(), False)
     worker = Worker(sys.argv[1] if len(sys.argv) > 1 else "0")
+    del sys.argv[1:]  # what is imported here is to see a program without arguments
     for line in wire_in:
         request = json.loads(line)
         answer = worker.answer(request)

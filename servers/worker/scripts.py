@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import optparse
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -35,22 +36,40 @@ def walk(request: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for script, entry in _scripts(request["distribution"]):
         record: dict[str, Any] = {"script": script, "entry": entry, "framework": "free", "commands": []}
-        with contain.quiet():
-            try:
-                with contain.limit(request["seconds"]):
-                    _start(script, entry)
-            except _Parser as caught:
-                record["framework"] = caught.framework
-                record["commands"] = list(_tree(caught))
-            except contain.TooSlow:
-                record["note"] = "it did not come to a parser in time"
-            except ImportError as error:
-                record["error"] = contain.describe(error)
-                record["module"] = error.name or ""
-            except (Exception, SystemExit) as error:  # foreign code
-                record["note"] = contain.describe(error)
+        for arguments in ([], ["--help"]):  # some look at their arguments before they make a parser
+            _try(record, script, entry, arguments, request["seconds"])
+            if record["commands"] or "error" in record:
+                break
         found.append(record)
     return found
+
+
+def _try(
+    record: dict[str, Any], script: str, entry: str | None, arguments: list[str], seconds: float
+) -> None:
+    """Start a script with these arguments, and note its commands, or how it describes itself."""
+    with contain.quiet() as said:
+        try:
+            with contain.limit(seconds):
+                _start(script, entry, arguments)
+        except _Parser as caught:
+            record["framework"] = caught.framework
+            record["commands"] = list(_tree(caught))
+        except contain.TooSlow:
+            record["note"] = "it did not come to a parser in time"
+        except ImportError as error:
+            record["error"] = contain.describe(error)
+            record["module"] = error.name or ""
+        except (Exception, SystemExit) as error:  # foreign code
+            record["note"] = contain.describe(error)
+        complaint = contain.complaints()
+    text = said.text().strip() or complaint.strip()
+    if (
+        arguments
+        and re.search(r"usage|options|synopsis|^\s*-\w", text, re.I | re.M)
+        and "Traceback" not in text
+    ):
+        record["usage"] = text[:6000]
 
 
 def _scripts(distribution: str) -> Iterator[tuple[str, str | None]]:
@@ -74,8 +93,8 @@ def _is_python(path: str) -> bool:
         return b"python" in file.readline(200)
 
 
-def _start(script: str, entry: str | None) -> None:
-    sys.argv = [script]
+def _start(script: str, entry: str | None, arguments: list[str]) -> None:
+    sys.argv[:] = [script, *arguments]
     undo = list(_intercept())
     try:
         if entry is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import functools
 import importlib
 import inspect
 import os
@@ -20,12 +21,15 @@ from . import contain, hints, signature
 
 _SKIPPED = {
     "tests", "test", "testing", "conftest", "__main__", "_vendor", "vendor", "vendored", "_vendored",
-    "examples", "example", "docs", "benchmarks", "benchmark", "setup", "site", "_version", "version",
+    "examples", "example", "docs", "benchmarks", "benchmark", "setup", "site", "_version",
 }  # fmt: skip
 _TESTS = re.compile(r"^(test|tests|testing|testsuite|conftest)(_|$)|_tests?$")
 _DOC = 6000
 _METHODS = 150
 _INSTANCES = 3
+_ANSWERED = 400
+_ASKING = 5.0
+"""The most names that one object may answer to, and the seconds in which it has to be made."""
 _ANYTHING: list[dict[str, Any]] = [
     {"name": "args", "kind": "varargs", "type": {"k": "any"}},
     {"name": "kwargs", "kind": "varkw", "type": {"k": "any"}},
@@ -218,17 +222,60 @@ class _Found:
                 constructor = signature.parameters(cls)[0]
             except signature.Unknown:
                 constructor = _ANYTHING
+        home = _home(cls, path)
         for name, member, owner in self._members(cls):
-            if isinstance(member, (classmethod, staticmethod)):
-                self._add((cls, name), f"{path}.{name}", "method", listed, getattr(cls, name))
-            elif constructor is not None and isinstance(member, property) and member.fget is not None:
+            try:
+                self._member(path, cls, name, member, owner, constructor, listed)
+            except Exception:  # one member that raises when it is looked at; the others are offered
+                self.cut += 1
+                continue
+            record = self._by_object.get((cls, name))
+            if home is not None and record is not None:  # a method's home is that of its class
+                record["home"] = f"{home}.{name}"
+                record["paths"].add(record["home"])
+        if constructor is not None:
+            self._answered(path, cls, listed, constructor)
+
+    def _answered(self, path: str, cls: type, listed: bool, constructor: list[dict[str, Any]]) -> None:
+        """What an object offers by ``__getattr__`` and says so by ``__dir__``: only asking one tells."""
+        own = [owner for owner in cls.__mro__ if self._own(owner)]
+        if not all(any(name in vars(owner) for owner in own) for name in ("__getattr__", "__dir__")):
+            return
+        if any(each.get("required") for each in constructor):
+            return
+        try:
+            with contain.limit(_ASKING):
+                thing = cls()
+                names = sorted(set(dir(thing)) - set(dir(cls)))
+        except (Exception, SystemExit, contain.TooSlow):  # an object that cannot be made now is not asked
+            return
+        for name in names[:_ANSWERED]:
+            if name.startswith("_"):
+                continue
+            try:
+                found = getattr(thing, name)
+            except Exception:  # a name that it says and cannot give is not offered
+                continue
+            if inspect.isroutine(found):
                 self._add(
-                    (cls, name), f"{path}.{name}", "method", listed, member.fget, constructor, cls, False
+                    (cls, name), f"{path}.{name}", "method", listed, found, constructor, cls, bound=True
                 )
-            elif constructor is not None and inspect.isroutine(member):
-                self._add(
-                    (cls, name), f"{path}.{name}", "method", listed, member, constructor, cls, owner is cls
-                )
+
+    def _member(
+        self, path: str, cls: type, name: str, member: Any, owner: type,
+        constructor: list[dict[str, Any]] | None, listed: bool,
+    ) -> None:  # fmt: skip
+        key, where = (cls, name), f"{path}.{name}"
+        if isinstance(member, (classmethod, staticmethod)):
+            self._add(key, where, "method", listed, getattr(cls, name), cls=cls, direct=owner is cls)
+        elif constructor is None:
+            return
+        elif isinstance(member, property) and member.fget is not None:
+            self._add(key, where, "method", listed, member.fget, constructor, cls, False)
+        elif inspect.isroutine(member):
+            self._add(key, where, "method", listed, member, constructor, cls, owner is cls)
+        if key in self._by_object:
+            self._by_object[key]["foreign"] = not self._own(owner)
 
     def _members(self, cls: type) -> Iterator[tuple[str, Any, type]]:
         seen: set[str] = set()
@@ -253,6 +300,7 @@ class _Found:
     def _add(
         self, key: Any, path: str, kind: str, listed: bool, function: Any,
         constructor: list[dict[str, Any]] | None = None, cls: type | None = None, direct: bool = True,
+        bound: bool = False,
     ) -> None:  # fmt: skip
         identity = key if isinstance(key, tuple) else id(key)
         if inspect.ismethod(key):  # every look at a bound method makes a new one
@@ -266,18 +314,23 @@ class _Found:
             self.cut += 1
             return
         self._kept.append(key)
-        self._by_object[identity] = self._record(path, kind, listed, function, constructor, cls, direct)
+        self._by_object[identity] = self._record(
+            path, kind, listed, function, constructor, cls, direct, bound
+        )
 
     def _record(
         self, path: str, kind: str, listed: bool, function: Any,
         constructor: list[dict[str, Any]] | None, cls: type | None, direct: bool,
+        bound: bool,
     ) -> dict[str, Any]:  # fmt: skip
         record: dict[str, Any] = {"paths": {path}, "kind": kind, "listed": listed, "direct": direct}
         record["home"] = home = _home(function, path)
         if home:
             record["paths"].add(home)
         try:
-            record["parameters"], returns = signature.parameters(function, skip_first=constructor is not None)
+            record["parameters"], returns = signature.parameters(
+                function, skip_first=constructor is not None and not bound
+            )
             record["returns"] = hints.describe(returns)
         except signature.Unknown:
             record["parameters"], record["returns"], record["unknown"] = _ANYTHING, {"k": "any"}, True
@@ -302,7 +355,23 @@ def _doc(thing: Any) -> str:
         owner = next((each for each in thing.__mro__ if each.__doc__), None)
         if owner is None or (owner is not thing and owner.__module__ == "builtins"):
             return ""
-    return inspect.getdoc(thing) or ""
+        text = inspect.getdoc(thing) or ""
+        # what namedtuple and dataclass write by themselves repeats the fields
+        made = hasattr(thing, "_fields") or hasattr(thing, "__dataclass_fields__")
+        return "" if made and text.startswith(f"{thing.__name__}(") else text
+    if isinstance(thing, functools.partial):  # its own docstring is that of `partial`
+        return _doc(thing.func)
+    text = inspect.getdoc(thing) or ""
+    return (
+        ""
+        if not inspect.isroutine(thing) and text == inspect.getdoc(type(thing)) and _is_stock(thing)
+        else text
+    )
+
+
+def _is_stock(thing: Any) -> bool:
+    """Whether an object's class is Python's own."""
+    return type(thing).__module__.split(".")[0] in sys.stdlib_module_names
 
 
 def _contents(module: types.ModuleType, exported: set[str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def converted(needs_l2: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the converted trap package."""
     folder = tmp_path_factory.mktemp("traps")
     made = wheel(folder, "traps", traps.FILES, scripts=traps.SCRIPTS, readme=traps.README)
-    done = convert(str(made), folder / "out")
+    done = convert(str(made), folder / "out", "--review-seconds", "120")
     assert done.returncode == 0, done.stderr
     return folder / "out"
 

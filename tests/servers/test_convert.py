@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ def test_an_undeclared_import_is_repaired_from_the_table(helpers: Path, tmp_path
     assert [each.requirement for each in files.read(tmp_path / "out").environment.repairs] == ["PyYAML"]
 
 
+def test_the_newest_release_is_converted_although_something_it_needs_has_no_wheel(
+    helpers: Path, tmp_path: Path
+) -> None:
+    source = project(tmp_path / "p", "def double(n: int) -> int:\n    return n * 2\n")
+    with tarfile.open(helpers / "homegrown-1.0.tar.gz", "w:gz") as archive:
+        (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: homegrown\nVersion: 1.0\n")
+        archive.add(source, "homegrown-1.0")
+    code = "def f() -> int:\n    return 1\n"
+    wheel(helpers, "aged", {"aged.py": code})
+    wheel(helpers, "aged", {"aged.py": code}, version="2.0", requires=["homegrown"])
+    done = convert("aged", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    manifest = files.read(tmp_path / "out")
+    assert manifest.source.version == "2.0"
+    assert "homegrown==1.0" in manifest.environment.lock
+
+
 def test_an_import_nobody_knows_is_never_guessed(helpers: Path, tmp_path: Path) -> None:
     wheel(helpers, "evilname", {"evilname.py": ""})
     made = wheel(tmp_path, "lost", {"lost.py": "import evilname\ndef f():\n    pass\n"})
@@ -176,7 +194,7 @@ def test_a_module_that_hangs_when_imported_is_left_out(
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("./nowhere", "There is no"), ("not a requirement!", "is no folder"), ("empty", "no pyproject.toml")],
+    [("./nowhere", "There is no"), ("not a requirement!", "is no folder"), ("empty", "holds no Python code")],
 )
 def test_a_source_that_is_none_is_refused_with_what_to_do(tmp_path: Path, source: str, said: str) -> None:
     if source == "empty":

@@ -220,3 +220,32 @@ def test_the_documentation_page_shows_every_shown_tool_with_its_call(manifest: M
     text = document.page(manifest)
     assert all(f"## {each.name}\n" in text for each in manifest.exposed())
     assert '{"a": 2, "b": 3}' in text
+
+
+def test_a_wrapper_that_looks_at_positions_is_given_positions(service: Client) -> None:
+    assert service.value("alike", first="abc", second="abd", scale=2) == 4
+
+
+def test_a_module_called_version_is_looked_into_and_its_methods_are_at_home_in_it(manifest: Manifest) -> None:
+    assert tool(manifest, "traps.version:Release.major").qualname == "traps.version:Release.major"
+
+
+@pytest.mark.parametrize("script", ["defaulttrap", "copytrap"])
+def test_a_script_whose_default_is_the_command_line_gets_its_own(service: Client, script: str) -> None:
+    assert service.value(script, argv=["a", "b"]).splitlines()[-1] == "A B"
+
+
+def test_what_an_object_answers_to_and_says_so_is_a_tool(manifest: Manifest, service: Client) -> None:
+    found = tool(manifest, "traps:Proxy.lucky")
+    assert [each.name for each in found.parameters] == ["number"]
+    assert service.value(found.name, number=5, **{found.init_property: {}}) == 15
+
+
+def test_a_script_that_asks_no_parser_is_described_by_its_own_help(manifest: Manifest) -> None:
+    assert "usage: shytrap WORD" in tool(manifest, "cli:shytrap").description
+
+
+def test_a_script_that_needs_an_argument_before_it_makes_its_parser_is_understood(manifest: Manifest) -> None:
+    late = tool(manifest, "cli:latetrap")
+    assert [each.name for each in late.options] == ["depth"]
+    assert "--depth" not in late.description.partition("usage")[0]

@@ -2,7 +2,7 @@
 
 INIT = '''
 """Everything that goes wrong in other people's packages."""
-import re, sys, enum, dataclasses, datetime, decimal, collections, typing
+import re, sys, enum, functools, dataclasses, datetime, decimal, collections, typing
 print("noise at import")
 answer = input  # a builtin that must not become a tool
 from .inner import exported, counter
@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -27,9 +27,32 @@ class Anything:
     def __call__(self, *args: object) -> "Anything":
         return self
 
+class Proxy:
+    """Passes on what others can do."""
+    _others = {"lucky": lambda number=7: number * 3}
+    def __dir__(self):
+        return [*super().__dir__(), *self._others]
+    def __getattr__(self, name):
+        if name in self._others:
+            return self._others[name]
+        raise AttributeError(name)
+
 def anything(key: str) -> Anything:
     """Make something that answers to every name."""
     return Anything()
+
+def _looks_at_positions(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if args[0] is None or args[1] is None:
+            return 0
+        return function(*args, **kwargs)
+    return wrapper
+
+@_looks_at_positions
+def alike(first: str, second: str, scale: int = 1) -> int:
+    """How many letters two texts share at their beginning."""
+    return scale * len([1 for a, b in zip(first, second) if a == b])
 
 def day_of_week(text: str) -> int:
     """The day of the week of a date."""
@@ -273,6 +296,15 @@ def hidden_home(n: int) -> int:
     """Double a number."""
     return n * 2
 '''
+VERSION = '''
+class Release:
+    """A release of something."""
+    def __init__(self, text: str):
+        self.text = text
+    def major(self) -> int:
+        """The first of its numbers."""
+        return int(self.text.split(".")[0])
+'''
 EXITS = "import sys\nsys.exit('no display')\n"
 HANGS = "while True: pass\n"
 KILLS = "import os\nos._exit(3)\n"
@@ -303,6 +335,25 @@ def with_optparse():
     options, rest = parser.parse_args()
     print(" ".join(rest * options.n))
 
+def with_default(argv=sys.argv):
+    print(" ".join(argv[1:]).upper())
+
+def with_copied_default(argv=sys.argv[1:]):
+    print(" ".join(argv).upper())
+
+def shy():
+    if sys.argv[1:] == ["--help"]:
+        print("usage: shytrap WORD")
+    else:
+        print(sys.argv[1])
+
+def late():
+    if not sys.argv[1:]:
+        sys.exit("nothing to do")
+    parser = argparse.ArgumentParser("latetrap", description="Goes deep.")
+    parser.add_argument("--depth", type=int, help="how deep")
+    print(parser.parse_args().depth)
+
 def free():
     data = sys.stdin.read()
     if not data:
@@ -317,18 +368,24 @@ FILES = {
     "traps/exits.py": EXITS,
     "traps/kills.py": KILLS,
     "traps/programs.py": SIMPLE,
+    "traps/version.py": VERSION,
 }
 SCRIPTS = {
     "trap": "traps.programs:with_argparse",
     "oldtrap": "traps.programs:with_optparse",
     "freetrap": "traps.programs:free",
+    "shytrap": "traps.programs:shy",
+    "latetrap": "traps.programs:late",
+    "defaulttrap": "traps.programs:with_default",
+    "copytrap": "traps.programs:with_copied_default",
 }
 README = """
 # traps
 
 ```python
-from traps import add, exported
+from traps import add, exported, today
 add(1, 2)
+today()
 exported("abc")
 ```
 """

@@ -97,6 +97,21 @@ def encoded(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
+def composed(tools: list[dict[str, Any]], value: Any) -> Any:
+    """A value in which each call of the corpus is a ``$call`` of the tool that it means."""
+    if isinstance(value, list):
+        return [composed(tools, each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"$call"}:
+        return {name: composed(tools, each) for name, each in value.items()}
+    inner = value["$call"]
+    target = find(tools, inner)
+    if target is None:
+        raise LookupError(inner["callable"])
+    return {"$call": {"tool": target["name"], "arguments": arguments(tools, target, inner)}}
+
+
 def arguments(tools: list[dict[str, Any]], tool: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
     """What to send, by the corpus's rules; an argument that is another call is sent as ``$call``."""
     properties = tool["input_schema"]["properties"]
@@ -107,17 +122,12 @@ def arguments(tools: list[dict[str, Any]], tool: dict[str, Any], call: dict[str,
         if call.get("files"):
             made[tool["files_property"]] = call["files"]
         return made
-    made = {}
-    for name, value in call.get("arguments", {}).items():
-        if isinstance(value, dict) and "$call" in value:
-            inner = value["$call"]
-            target = find(tools, inner)
-            if target is None:
-                raise LookupError(inner["callable"])
-            value = {"$call": {"tool": target["name"], "arguments": arguments(tools, target, inner)}}
-        made[name] = encoded(value, properties.get(name, {}))
+    made = {
+        name: encoded(composed(tools, value), properties.get(name, {}))
+        for name, value in call.get("arguments", {}).items()
+    }
     if "init" in call and tool.get("init_property"):
-        made[tool["init_property"]] = call["init"]
+        made[tool["init_property"]] = composed(tools, call["init"])
     if call.get("files") and tool.get("files_property"):
         made[tool["files_property"]] = call["files"]
     return made
