@@ -16,7 +16,7 @@ from servers.worker.hints import ANY, Type
 _NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
 _PATHLIKE: Final = re.compile(
     r"(^|_)(file|files|filename|filepath|path|paths|filenames|fname|folder|directory)(_|$)|^fp_|_fp$"
-    r"|^(fp|fn|infile|outfile|input|source|src|archive|image|dir|location)$"
+    r"|^(?!pro)[a-z]{1,8}file$|^(fp|fn|input|source|src|archive|image|dir|location)$"
 )
 _SAID_PATH: Final = re.compile(
     r"\b(path (to|of)|file ?path|file ?name|name of (a|the) file|open(ed)? file)\b", re.I
