@@ -40,7 +40,7 @@ def read(text: str) -> Read:
         return Read()
     style = _style(text)
     if style is None:
-        return Read(summary=_prose(text))
+        return Read(summary=_prose(text), parameters=_dashed(text))
     parameters: dict[str, tuple[Type | None, str]] = {}
     prose = ""
     try:
@@ -59,7 +59,33 @@ def read(text: str) -> Read:
                 kind = wording.describe(written) if written else None
                 for name in str(each.name).split(","):
                     parameters[name.strip().lstrip("*")] = (kind, _flat(str(each.description)))
-    return Read(summary=prose, parameters=parameters)
+    return Read(summary=prose, parameters=parameters or _dashed(text))
+
+
+_HEADED: Final = re.compile(
+    r"^[ \t]*(?:keyword |optional |required )?(?:arguments|args|parameters|params|options):?[ \t]*$",
+    re.I | re.M,
+)
+_DASHED: Final = re.compile(r"^[ \t]*[-*]?[ \t]*[`*]*(\w+)[`*]*[ \t]+--?[ \t]+(\S.*)$")
+
+
+def _dashed(text: str) -> dict[str, tuple[Type | None, str]]:
+    """The parameters of a docstring of no known style that has them as ``name - what it is``, a line each."""
+    header = _HEADED.search(text)
+    found: dict[str, tuple[Type | None, str]] = {}
+    name = ""
+    for line in text[header.end() :].splitlines() if header else ():
+        match = _DASHED.match(line)
+        if match:
+            name = match.group(1)
+            found[name] = (None, _flat(match.group(2)))
+        elif name and line.strip() and line[:1] in " \t":
+            found[name] = (None, _flat(f"{found[name][1]} {line}"))
+        elif line.strip():
+            break
+        else:
+            name = ""
+    return found
 
 
 def _style(text: str) -> Parser | None:
@@ -74,6 +100,8 @@ def _prose(text: str) -> str:
     kept: list[str] = []
     text = re.sub(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", "", text, flags=re.S | re.M)  # code, not prose
     for block in re.split(r"\n\s*\n", text.strip()):
+        if kept and (_HEADED.match(block.splitlines()[0]) or _FOOTNOTE.match(block)):
+            break
         if kept and re.match(r"\s*(usage|examples?|example usage|for example)\s*:*\s*$", block, re.I):
             break
         if ">>>" in block or re.match(r"\s*(::|\.\. )", block):
@@ -86,7 +114,11 @@ def _prose(text: str) -> str:
 
 def _flat(text: str) -> str:
     text = re.sub(r"(?::[\w.+-]+)+:`([^`<]*?)\s*(?:<[^`>]*>)?`", _role, text)
+    text = re.sub(r"\[([^\[\]]+)\](?:\[\w*\]|\(https?://[^)]*\))", r"\1", text)  # links, as what they are on
     return " ".join(text.replace("``", "`").split())[:600]
+
+
+_FOOTNOTE: Final = re.compile(r"\s*\[\w+\]: ")
 
 
 def _role(match: re.Match[str]) -> str:

@@ -24,7 +24,8 @@ SHORT: Final = 12
 _TEXTS: Final = (".md", ".rst", ".txt", ".py")
 _MAX_TEXT: Final = 4_000_000
 _WEAK: Final = re.compile(
-    r"^(main|cli|run|setup|register|unregister|install|uninstall|reset|clear|close|get_version)$|^(set|add|register)_"
+    r"^(main|cli|run|setup|register|unregister|install|uninstall|reset|clear|close|get_version|parse_args|command_line_\w+"
+    r"|(create|make|get|build|init)_?(arg|args|argument|options?)?_?parser)$|^(set|add|register)_"
 )
 _STRONG: Final = re.compile(
     r"^(parse|format|convert|encode|decode|loads?|dumps?|validate|is|detect|search|find|match|extract|split|merge|diff"
