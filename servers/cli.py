@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from servers.errors import ManifestError, SandboxUnavailable, ServersError
+from servers.errors import ManifestError, SandboxUnavailable, ServersError, SourceError
 
 app = typer.Typer(
     name="servers",
@@ -20,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 Weak = Annotated[bool, typer.Option("--allow-weak-sandbox", help="Accept sandbox L1 where there is no more.")]
 Least = Annotated[str, typer.Option("--require-sandbox", help="Refuse less than this level (L1, L2, L3).")]
 
@@ -34,7 +36,12 @@ def convert(
     source: Annotated[
         str, typer.Argument(help="A folder, a git URL, an archive, a .py file, or a requirement.")
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write manifest.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where to write manifest.json; a folder named like the source, unless told."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The service's name.")] = None,
     extra: Annotated[
         list[str] | None, typer.Option("--extra", help="A requirement to add; may be repeated.")
@@ -65,7 +72,11 @@ def convert(
 
     start = time.monotonic()
     before = None
-    folder = out or Path(name or _label(source))
+    if name is not None and not _NAME.fullmatch(name):
+        raise SourceError(
+            f"A service cannot be called '{name}'.", "Use letters, digits, '-', '_' and '.', 64 at most."
+        )
+    folder = out or _folder(name or _label(source))
     try:
         before = files.read(folder) if files.path_of(folder).is_file() else None
     except ManifestError as error:
@@ -103,10 +114,19 @@ def convert(
 
 
 def _label(source: str) -> str:
-    import re
-
+    """What a source is called: its last part, without version, extras and suffix."""
     tail = source.rstrip("/").removesuffix(".git").rpartition("/")[2]
-    return re.split(r"[=<>!~\[; @]", tail)[0] or "service"
+    tail = re.sub(r"(-\d[^/]*)?\.(whl|zip|tgz|tar\.\w+)$|\.py$", "", tail)
+    return re.split(r"[=<>!~\[; @]", tail)[0].strip(".") or "service"
+
+
+def _folder(label: str) -> Path:
+    """Where a service goes that nobody gave a place: never into a folder that holds something else."""
+    from servers.manifest import files
+
+    folder = Path(label)
+    taken = folder.exists() and not files.path_of(folder).is_file()
+    return Path(f"{label}-service") if taken or folder.is_file() else folder
 
 
 @app.command("host")

@@ -67,9 +67,8 @@ def difference(before: Manifest, after: Manifest) -> str:
     if before.environment.lock_hash != after.environment.lock_hash:
         gone = set(_pins(before)) - set(_pins(after))
         come = set(_pins(after)) - set(_pins(before))
-        lines.append(
-            f"lock: {', '.join(sorted(gone)) or 'nothing'} -> {', '.join(sorted(come)) or 'nothing'}"
-        )
+        moved = f"{', '.join(sorted(gone)) or 'nothing'} -> {', '.join(sorted(come)) or 'nothing'}"
+        lines.append(f"lock: {moved}" if gone or come else "lock: the same versions, other files")
     lines += [f"+ {name}" for name in sorted(new.keys() - old.keys())[:50]]
     lines += [f"- {name}" for name in sorted(old.keys() - new.keys())[:50]]
     lines += [

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion
 
 from servers.convert import loose, uv
 from servers.convert.environment import environments_dir
@@ -61,7 +62,7 @@ def kind_of(spec: str) -> Literal["index", "folder", "git", "archive"]:
     """What a spec names. Raises SourceError where it is none of the four."""
     path = Path(spec).expanduser()
     if path.is_dir():
-        return "folder"
+        return "git" if _is_bare(path) else "folder"
     if path.is_file():
         return "archive"
     if _GIT.match(spec) and not spec.endswith((".whl", ".zip", ".gz", ".bz2", ".xz")):
@@ -71,7 +72,7 @@ def kind_of(spec: str) -> Literal["index", "folder", "git", "archive"]:
             f"'{spec}' is no address of a git repository.",
             "Fetch it yourself, and name the file or folder it is in.",
         )
-    if spec.startswith((".", "/", "~")):
+    if spec.startswith((".", "/", "~")) or spec.endswith((".whl", ".zip", ".gz", ".tgz", ".py")):
         raise SourceError(f"There is no '{spec}'.", "Name a folder, an archive, a git URL or a requirement.")
     try:
         Requirement(spec)
@@ -81,6 +82,11 @@ def kind_of(spec: str) -> Literal["index", "folder", "git", "archive"]:
             "A requirement looks like 'humanize' or 'humanize==4.12'.",
         ) from None
     return "index"
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder is a git repository without a working tree."""
+    return (folder / "HEAD").is_file() and all((folder / each).is_dir() for each in ("objects", "refs"))
 
 
 def prepare(spec: str, scratch: Path, level: str) -> Prepared:
@@ -148,7 +154,7 @@ def _is_packaged(folder: Path) -> bool:
 def _from_archive(path: Path, scratch: Path, level: str) -> Prepared:
     digest = _file_digest(path)
     if path.suffix == ".whl":
-        name = _wheel_name(path)
+        name = _checked(path)
         return Prepared("archive", str(path), _as_requirement(name, _kept(path)), name, digest)
     if loose.is_loose(path):
         wheel = _kept(loose.wheel(path, scratch / "wheel"))
@@ -212,6 +218,20 @@ def _kept(wheel: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(wheel, kept)
     return kept
+
+
+def _checked(wheel: Path) -> str:
+    """The distribution's name, of a file that is a wheel. Raises SourceError."""
+    try:
+        name, *_ = parse_wheel_filename(wheel.name)
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise SourceError(
+            f"'{wheel}' is not named as wheels are ({str(error).splitlines()[0]}).",
+            "Give it the name it was built with, such as 'name-1.0-py3-none-any.whl'.",
+        ) from None
+    if not zipfile.is_zipfile(wheel):
+        raise SourceError(f"'{wheel}' is no wheel: it cannot be unpacked.", "Fetch it again.")
+    return name
 
 
 def _wheel_name(wheel: Path) -> str:

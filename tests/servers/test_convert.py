@@ -84,6 +84,25 @@ def test_a_dry_run_reports_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_service_without_a_place_never_goes_into_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from servers import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert str(cli._folder(cli._label("./mine"))) == "mine-service"
+    assert str(cli._folder(cli._label("dist/tools-1.0.tar.gz"))) == "tools"
+    assert str(cli._folder(cli._label("git+https://example.com/a/tools.git"))) == "tools"
+    assert str(cli._folder(cli._label("humanize[x]==4.1"))) == "humanize"
+
+
+def test_a_name_that_no_service_can_have_is_refused(tmp_path: Path) -> None:
+    done = convert("humanize", tmp_path / "out", "--name", "no/name")
+    assert done.returncode == 1
+    assert "cannot be called 'no/name'" in done.stderr
+
+
 @pytest.fixture
 def helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that uv finds, instead of an index."""

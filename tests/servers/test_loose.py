@@ -84,9 +84,16 @@ def test_a_package_folder_itself_is_taken_whole(tmp_path: Path) -> None:
     assert code == ["words/__init__.py"]
 
 
-def test_an_address_of_a_repository_is_cloned_and_others_are_refused() -> None:
+def test_an_address_of_a_repository_is_cloned_and_others_are_refused(tmp_path: Path) -> None:
     assert source.kind_of("https://example.com/someone/tools") == "git"
     assert source.kind_of("https://example.com/someone/tools@v1.2") == "git"
     assert source.kind_of("git+file:///srv/tools.git") == "git"
+    bare = tmp_path / "bare"
+    for each in ("objects", "refs"):
+        (bare / each).mkdir(parents=True)
+    (bare / "HEAD").write_text("ref: refs/heads/main")
+    assert source.kind_of(str(bare)) == "git"
+    with pytest.raises(SourceError, match="There is no"):
+        source.kind_of("dist/tools-1.0-py3-none-any.whl")
     with pytest.raises(SourceError, match="no address of a git repository"):
         source.kind_of("https://example.com/tools-1.0.tar.gz")
