@@ -87,9 +87,13 @@ class Reviewer:
         last = Evidence(outcome="unreviewed", note="there was no time to review it")
         answered: Evidence | None = None
         values: list[str] = []
+        tried: list[dict[str, Any]] = []
         for trial in trials(tool, examples):
             if self.out_of_time():
                 break
+            if trial.arguments in tried:  # an example may show what would be made up: that is no other input
+                continue
+            tried.append(trial.arguments)
             answer, seconds = self._ask(tool, trial.arguments)
             found = judge(answer, trial, seconds)
             if found.outcome == "answer":

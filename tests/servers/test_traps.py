@@ -249,3 +249,7 @@ def test_a_script_that_needs_an_argument_before_it_makes_its_parser_is_understoo
     late = tool(manifest, "cli:latetrap")
     assert [each.name for each in late.options] == ["depth"]
     assert "--depth" not in late.description.partition("usage")[0]
+
+
+def test_an_example_that_is_what_would_be_made_up_is_not_two_inputs(manifest: Manifest) -> None:
+    assert tool(manifest, "traps:echo").review.varies is True

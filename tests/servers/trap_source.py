@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -53,6 +53,14 @@ def _looks_at_positions(function):
 def alike(first: str, second: str, scale: int = 1) -> int:
     """How many letters two texts share at their beginning."""
     return scale * len([1 for a, b in zip(first, second) if a == b])
+
+def echo(text: str) -> str:
+    """Say it again.
+
+    >>> echo("hello world")
+    'hello world'
+    """
+    return text
 
 def day_of_week(text: str) -> int:
     """The day of the week of a date."""
