@@ -253,3 +253,9 @@ def test_a_script_that_needs_an_argument_before_it_makes_its_parser_is_understoo
 
 def test_an_example_that_is_what_would_be_made_up_is_not_two_inputs(manifest: Manifest) -> None:
     assert tool(manifest, "traps:echo").review.varies is True
+
+
+def test_two_texts_to_compare_are_not_the_same_text(manifest: Manifest) -> None:
+    review = tool(manifest, "traps:gap").review
+    assert review.arguments["one"] != review.arguments["two"]
+    assert review.varies is True
