@@ -25,6 +25,7 @@ _EXACT: Final = {
     "ndarray", "datetime", "date", "time", "timedelta", "decimal", "tuple", "set", "fraction", "uuid", "enum",
 }  # fmt: skip
 _MAX_NAME: Final = 64
+_MOST_NAMED: Final = 40
 
 
 class Namer:
@@ -153,7 +154,13 @@ def _parameters(
 ) -> tuple[Parameter, ...]:
     raw = static if record.get("unknown") and static else record["parameters"]
     declared = {each["name"]: each["type"] for each in static}
-    return tuple(_parameter(each, known, declared) for each in raw)
+    made = [_parameter(each, known, declared) for each in raw]
+    if any(each.kind == "varkw" for each in made):
+        # what `**kwargs` takes is known from the docstring alone
+        names = {each.name for each in made} | {"args", "kwargs", "kw", "kwds", "options", "self"}
+        more = [name for name in known if name.isidentifier() and name not in names][:_MOST_NAMED]
+        made += [_parameter({"name": name, "kind": "keyword", "type": ANY}, known, declared) for name in more]
+    return tuple(made)
 
 
 def _parameter(

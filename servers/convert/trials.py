@@ -180,7 +180,9 @@ def _values(parameters: Sequence[Parameter], variant: int) -> dict[str, Any]:
         elif parameter.required and parameter.kind != "varkw":
             value = _value(parameter, variant)
             if variant == 0 and value in made.values():
-                value = _value(parameter, 1)  # two texts to compare are to differ; the other variant has them alike
+                value = _value(
+                    parameter, 1
+                )  # two texts to compare are to differ; the other variant has them alike
             made[parameter.name] = value
     if "day" in made and {"year", "month"} <= {each.name for each in parameters}:
         made["day"] = (15, 28)[variant]  # of a month; alone, a day is a date

@@ -59,7 +59,7 @@ def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict
             entry
             and sys.platform == "linux"
             and threading.active_count() == 1
-            and not _holds_arguments(entry)
+            and not holds_arguments(_found(entry))
         ):
             return _run_forked(script, entry, given, str(stdin), folder, seconds)
         return _run(command(script, entry) + given, str(stdin), folder, seconds)
@@ -67,15 +67,20 @@ def run(tool: dict[str, Any], arguments: dict[str, Any], seconds: float) -> dict
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _holds_arguments(entry: str) -> bool:
-    """Whether a script's function took its default arguments from the command line when it was imported.
-
-    ``def main(argv=sys.argv[1:])`` has those of this process for ever; only a process of its own has others.
-    """
+def _found(entry: str) -> Any:
+    """What an entry point names."""
     module, _, path = entry.partition(":")
     found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
+    return found
+
+
+def holds_arguments(found: Any) -> bool:
+    """Whether a script's function took its default arguments from the command line when it was imported.
+
+    ``def main(argv=sys.argv[1:])`` has those of this process for ever; only a process of its own has others.
+    """
     found = inspect.unwrap(found) if callable(found) else found
     defaults = getattr(found, "__defaults__", None) or ()
     return any(isinstance(each, list) and each is not sys.argv for each in defaults)

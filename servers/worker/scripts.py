@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import contain, options
+from . import commands, contain, options
 
 _DEPTH = 4
 
@@ -105,7 +105,10 @@ def _start(script: str, entry: str | None, arguments: list[str]) -> None:
         for part in path.split("."):
             found = getattr(found, part)
         undo += _intercept()  # click may have been imported only now
-        found()
+        if arguments and commands.holds_arguments(found):
+            found(arguments)  # its default is the command line of this process
+        else:
+            found()
     finally:
         for owner, name, original in reversed(undo):
             setattr(owner, name, original)

@@ -248,6 +248,7 @@ def test_a_script_that_asks_no_parser_is_described_by_its_own_help(manifest: Man
 def test_a_script_that_needs_an_argument_before_it_makes_its_parser_is_understood(manifest: Manifest) -> None:
     late = tool(manifest, "cli:latetrap")
     assert [each.name for each in late.options] == ["depth"]
+    assert [each.name for each in tool(manifest, "cli:copylatetrap").options] == ["depth"]
     assert "--depth" not in late.description.partition("usage")[0]
 
 
@@ -259,3 +260,9 @@ def test_two_texts_to_compare_are_not_the_same_text(manifest: Manifest) -> None:
     review = tool(manifest, "traps:gap").review
     assert review.arguments["one"] != review.arguments["two"]
     assert review.varies is True
+
+
+def test_what_keyword_arguments_are_for_comes_from_the_docstring(manifest: Manifest, service: Client) -> None:
+    properties = tool(manifest, "traps:decorate").input_schema["properties"]
+    assert properties["left"]["description"] == "what comes before it."
+    assert service.value("decorate", text="x", left="<", right=">", other=1) == "<x>"

@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap", "decorate"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -65,6 +65,16 @@ def echo(text: str) -> str:
 def gap(one: str, two: str) -> int:
     """How much longer one text is than another."""
     return abs(len(one) - len(two))
+
+def decorate(text: str, **settings) -> str:
+    """Put something around a text.
+
+    Arguments:
+
+    left - what comes before it
+    right - what comes behind it
+    """
+    return settings.get("left", "") + text + settings.get("right", "")
 
 def day_of_week(text: str) -> int:
     """The day of the week of a date."""
@@ -366,6 +376,13 @@ def late():
     parser.add_argument("--depth", type=int, help="how deep")
     print(parser.parse_args().depth)
 
+def copied_late(argv=sys.argv[1:]):
+    if not argv:
+        sys.exit("nothing to do")
+    parser = argparse.ArgumentParser("copylatetrap")
+    parser.add_argument("--depth", type=int)
+    print(parser.parse_args(argv).depth)
+
 def free():
     data = sys.stdin.read()
     if not data:
@@ -386,6 +403,7 @@ SCRIPTS = {
     "trap": "traps.programs:with_argparse",
     "oldtrap": "traps.programs:with_optparse",
     "freetrap": "traps.programs:free",
+    "copylatetrap": "traps.programs:copied_late",
     "shytrap": "traps.programs:shy",
     "latetrap": "traps.programs:late",
     "defaulttrap": "traps.programs:with_default",
