@@ -55,7 +55,7 @@ def read(site: Path, name: str) -> Distribution:
         version=str(metadata["Version"]),
         packages=packages,
         extras=_extras(metadata.get_all("Requires-Dist") or [], metadata.get_all("Provides-Extra") or []),
-        summary=str(metadata.get("Summary") or ""),
+        summary=str(metadata.get("Summary") or "").replace("\ufffd", "").strip(),
         licence=_licence(metadata),
         homepage=_homepage(metadata),
         readme=body or str(metadata.get("Description") or ""),

@@ -244,8 +244,12 @@ def _manifest(
     reviewed = review.run(
         place, preload, [by_name[name] for name in first], examples, options.review_seconds, select.MOST + 2
     )
-    repaired = [(reviewed.repaired.get(tool.name, tool), points) for tool, points in kept]
-    made = suggest.applied(_decided(repaired, reviewed.evidence, quiet), proposals)
+    decided = _decided(kept, reviewed, quiet)
+    late = [tool for tool in decided if tool.exposed and not tool.reviewed]
+    if late:  # they took the places of what did not answer
+        reviewed.add(review.run(place, preload, late, examples, options.review_seconds / 3, len(late)))
+        decided = _decided(kept, reviewed, quiet)
+    made = suggest.applied(decided, proposals)
     return (
         Manifest(
             name=options.name or prepared.name,
@@ -320,12 +324,12 @@ _MISFIT: Final = re.compile(
 """What code says that was given JSON where it wants an object of its own."""
 
 
-def _decided(
-    kept: Sequence[tuple[Tool, float]], evidence: dict[str, Evidence], quiet: Set[str]
-) -> list[Tool]:
+def _decided(kept: Sequence[tuple[Tool, float]], reviewed: review.Review, quiet: Set[str]) -> list[Tool]:
     """The tools with their evidence; the best of those that answered are shown."""
+    evidence = reviewed.evidence
     final: list[tuple[Tool, float]] = []
-    for tool, points in kept:
+    for known, points in kept:
+        tool = reviewed.repaired.get(known.name, known)
         found = evidence.get(tool.name)
         if found is not None and found.outcome in ("crash", "hang"):
             # reachable still, so that a caller with better arguments can use it, but never offered

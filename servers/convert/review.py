@@ -45,6 +45,12 @@ class Review:
     repaired: dict[str, Tool] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    def add(self, other: Review) -> None:
+        """Take over what another round found."""
+        self.evidence |= other.evidence
+        self.repaired |= other.repaired
+        self.missing += [module for module in other.missing if module not in self.missing]
+
 
 class Reviewer:
     """Calls tools in workers of one place, a new one after each crash or hang."""
