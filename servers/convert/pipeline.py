@@ -350,7 +350,7 @@ def _decided(kept: Sequence[tuple[Tool, float]], reviewed: review.Review, quiet:
         reviewed = found is not None and found.outcome != "unreviewed"
         made.append(
             msgspec.structs.replace(
-                tool,
+                _promising(tool, found),
                 exposed=tool.name in shown,
                 reviewed=reviewed,
                 review=found if reviewed else None,
@@ -383,13 +383,13 @@ def _worthy(found: Evidence | None, points: float) -> bool:
 
 
 def _promising(tool: Tool, found: Evidence | None) -> Tool:
-    """The tool with an output schema only where its real answer kept the promise."""
-    if tool.output_schema is None:
+    """The tool without its output schema where its real answer broke the promise."""
+    if tool.output_schema is None or found is None or found.outcome != "answer":
         return tool
-    if found is not None and found.outcome == "answer" and len(found.result) < review.SHOWN:
-        from jsonschema import Draft202012Validator
+    if len(found.result) >= review.SHOWN:  # what is recorded is cut, and no JSON
+        return tool
+    from jsonschema import Draft202012Validator
 
-        value = {"result": json.loads(found.result)}
-        if Draft202012Validator(tool.output_schema).is_valid(value):
-            return tool
+    if Draft202012Validator(tool.output_schema).is_valid({"result": json.loads(found.result)}):
+        return tool
     return msgspec.structs.replace(tool, output_schema=None)

@@ -266,3 +266,8 @@ def test_what_keyword_arguments_are_for_comes_from_the_docstring(manifest: Manif
     properties = tool(manifest, "traps:decorate").input_schema["properties"]
     assert properties["left"]["description"] == "what comes before it."
     assert service.value("decorate", text="x", left="<", right=">", other=1) == "<x>"
+
+
+def test_a_promise_that_the_answer_broke_is_not_repeated(manifest: Manifest) -> None:
+    assert tool(manifest, "traps:promised").output_schema is None
+    assert tool(manifest, "traps:echo").output_schema is not None

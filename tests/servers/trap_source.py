@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap", "decorate"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap", "decorate", "promised"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -75,6 +75,9 @@ def decorate(text: str, **settings) -> str:
     right - what comes behind it
     """
     return settings.get("left", "") + text + settings.get("right", "")
+
+def promised(text: str) -> str:
+    """Says that it gives a text, and gives nothing."""
 
 def day_of_week(text: str) -> int:
     """The day of the week of a date."""
