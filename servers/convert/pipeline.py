@@ -347,13 +347,13 @@ def _decided(kept: Sequence[tuple[Tool, float]], reviewed: review.Review, quiet:
     made = []
     for tool, points in sorted(final, key=lambda each: (-each[1], each[0].name)):
         found = evidence.get(tool.name)
-        reviewed = found is not None and found.outcome != "unreviewed"
+        tried = found is not None and found.outcome != "unreviewed"
         made.append(
             msgspec.structs.replace(
                 _promising(tool, found),
                 exposed=tool.name in shown,
-                reviewed=reviewed,
-                review=found if reviewed else None,
+                reviewed=tried,
+                review=found if tried else None,
                 score=round(points, 2),
             )
         )
