@@ -61,7 +61,7 @@ The tools
   call       call one
   plan       say which calls serve a request; nothing is called
   run        plan a request and run it, or run a plan; --dry-run calls nothing
-  runs       list|show|resume|cancel|approve|deny: the runs of plans; promote one
+  runs       list|show|resume|cancel|approve|deny|promote: the runs of plans
              to a tool of its own
   planner    what makes plans, and how its engine stands
   search     find those that can do something

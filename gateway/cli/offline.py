@@ -38,6 +38,7 @@ def status(state: Path | None) -> dict[str, Any]:
         "approvals": [],
         "toolsets": list(Stored.read(state).origins),
         "sandbox": None,
+        "planner": None,
         "servers": rows,
         "conflicts": conflicts,
         "problems": problems,

@@ -65,11 +65,17 @@ class Cgroup:
         return None
 
     def enter(self, pid: int) -> bool:
-        """Put a process into the group, and what it may have started already. Returns whether that worked."""
+        """Put a process into the group, and all that it has started already. Returns whether that worked.
+
+        What a process in the group starts is in it from the beginning, so this ends once nobody new is found.
+        """
         entered = self._write("cgroup.procs", pid)
-        with contextlib.suppress(OSError):
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                self._write("cgroup.procs", int(child))
+        known, found = {pid}, _children(pid)
+        while fresh := found - known:
+            known |= fresh
+            for one in fresh:
+                self._write("cgroup.procs", one)
+            found = set().union(*map(_children, known))
         return entered
 
     def begin(self, limit: int) -> None:
@@ -183,3 +189,11 @@ def _gives_memory(base: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _children(pid: int) -> set[int]:
+    found: set[int] = set()
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found.update(map(int, listed.read_text().split()))
+    return found

@@ -281,7 +281,7 @@ async def test_what_a_killed_server_leaves_in_another_session_is_ended_with_it()
 async def test_a_life_line_that_is_killed_is_replaced_at_once() -> None:
     async with running_gateway([child("peer")]) as running:
         await ready(running, "peer")
-        line = running.gateway.starting._lifeline
+        line = running.gateway.starting.lifeline
         for _ in range(2):
             pid = line.pid
             kill(pid)

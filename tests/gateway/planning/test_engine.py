@@ -106,7 +106,6 @@ async def test_once_it_is_ready_its_model_plans_and_its_secret_is_on_no_command_
         assert not any(secret in word for word in words)
         assert "7420" not in words
         assert os.getpgid(pid) == pid
-        assert "torch" not in sys.modules or "inference" not in sys.modules
 
 
 async def test_one_that_is_killed_is_replaced_after_a_pause_and_rules_plan_meanwhile(

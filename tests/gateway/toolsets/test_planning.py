@@ -50,7 +50,7 @@ TOOLSETS: dict[str, dict[str, Any]] = {
     "sky": {"include": ["sky/*"], "expose": "search", "rename": {"sky/get_forecast": "forecast"}},
 }
 RAIN = "What is the weather forecast for the city of Paris?"
-AHEAD = "What is the weather outlook for the city of Paris?"
+AHEAD = "Get the weather outlook for the city of Paris for the days ahead"
 
 
 @contextlib.asynccontextmanager
