@@ -153,7 +153,7 @@ async def test_ids_of_any_length_and_script_are_repeated_as_they_are(running: Ru
 
 async def test_an_id_in_flight_cannot_be_used_again_and_can_be_afterwards(running: Running) -> None:
     client = await running.session()
-    params = {"name": "peer__sleep", "arguments": {"seconds": 2}}
+    params = {"name": "peer__sleep", "arguments": {"seconds": 4}}
     first = asyncio.create_task(client.request("tools/call", params, ident=7))
     await until(lambda: running.pending())
     answer = await client.request("tools/call", params, ident=7)

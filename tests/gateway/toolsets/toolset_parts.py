@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from gateway_parts import HANDSHAKE, Client, Running, running_gateway
+from gateway_parts import HANDSHAKE, Client, Running, running_gateway, until
 
 from gateway.config.settings import SearchSettings
 from registry.definition import definition_hash
@@ -92,6 +92,8 @@ async def approve(running: Running, server: str, tools: list[dict[str, Any]], *n
         for definition in tools
         if definition["name"] in names
     }
+    known = running.gateway.registrar.tools
+    await until(lambda: hashes.items() <= {ref.name: ref.hash for ref in known.current(server)}.items(), 20)
     await running.gateway.registrar.approve(server, hashes, "a person")
 
 
