@@ -15,6 +15,7 @@ from router.planner.rules.params import NONE, Param
 from router.planner.rules.places import FROM, TO, shape
 from router.planner.rules.reading import Reading
 from router.planner.rules.spans import Span
+from router.planner.rules.units import unit_after, unit_wanted
 
 KINDS: Final = tuple(
     (
@@ -63,6 +64,7 @@ FEATURES: Final = (
     "alike_params",
     "has_default",
     "position",
+    "same_unit",
 )
 
 
@@ -83,6 +85,7 @@ class Evidence:
 
     def __init__(self, param: Param, owner: Owner, reading: Reading) -> None:
         self.param, self.owner, self.reading = param, owner, reading
+        self.unit = unit_wanted((*param.names, *sorted(param.about)))
         self.names = {name: 1 for name in param.names if name not in STOPWORDS} or dict.fromkeys(
             param.names, 1
         )
@@ -119,14 +122,15 @@ class Evidence:
         row = self.heads.get(kind)
         if row is None:
             row = self.heads[kind] = (
-                *(float(param.type == name) for name in TYPES),
+                # Where nothing is said of the type, a text is what is mostly wanted.
+                *(float(name == param.type or (name, param.type) == ("string", "any")) for name in TYPES),
                 *(float(kind == name) for name in KINDS),
                 *(float(name in param.roles) for name in ROLE_NAMES),
                 float(param.needed),
             )
         if span is None:
             zeros = (*([0.0] * 13), float(len(reading.clauses)), *([0.0] * 11))
-            return (*row, *zeros, match, 0.0, 0.0, *self.tail, 0.0)
+            return (*row, *zeros, match, 0.0, 0.0, *self.tail, 0.0, 0.0)
         place = reading.place(span)
         clause = reading.clause_at(span.start) if index is None else reading.clause[index]
         left_name = left_about = rival = right_name = right_about = 0.0
@@ -181,7 +185,17 @@ class Evidence:
             in_quote,
             *self.tail,
             span.start / max(1, len(reading.text)),
+            self._unit(span, kind),
         )
+
+    def _unit(self, span: Span, kind: str) -> float:
+        """Whether a number is in the unit that the parameter is in; 0 where one of them says nothing."""
+        if kind != "number" or self.unit is None:
+            return 0.0
+        said = unit_after(self.reading.text, span.end)
+        if said is None:
+            return 0.0
+        return 1.0 if said == self.unit else -0.5 if said.dimension == self.unit.dimension else -1.0
 
 
 def _family(kind: str) -> str:

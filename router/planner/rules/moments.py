@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _MONTHS: Final = {
@@ -41,7 +41,7 @@ _DATES: Final = tuple(
     )
 )
 _TIME: Final = re.compile(
-    r"(?<![\w:.])(?:(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?\s*(?P<half>[ap]\.?m\.?)?"
+    r"(?<![\w:.])(?:(?P<hour>\d{1,2})(?::|\.(?=\d{2}\s*[ap]\.?m))(?P<minute>\d{2})(?::(?P<second>\d{2}))?\s*(?P<half>[ap]\.?m\.?)?"
     r"|(?P<hour12>\d{1,2})\s*(?P<half12>[ap]\.?m\.?)|(?P<clock>\d{1,2})\s+o'?clock|(?P<word>noon|midnight))(?!\w)",
     re.IGNORECASE,
 )
@@ -127,6 +127,13 @@ def moments(text: str) -> list[Moment]:
             found.append(Moment(match.group(), *match.span()))
     found.sort(key=lambda moment: moment.start)
     return found + _joined(found, text)
+
+
+def joined(day: Moment, time: Moment | None) -> Moment:
+    """A day with a time of day; with midnight where there is none."""
+    if time is None:
+        return replace(day, hour=0)
+    return replace(day, hour=time.hour, minute=time.minute, second=time.second)
 
 
 def _joined(found: list[Moment], text: str) -> list[Moment]:

@@ -7,8 +7,9 @@ plan = planner.plan("The weather in Paris and London", candidates)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from registry.lexical.tokens import STOPWORDS
@@ -26,13 +27,15 @@ from router.planner.sound import sound
 MAYBE: Final = 0.12
 """The least probability at which a tool is looked at closer; the best one always is."""
 MAX_MAYBE: Final = 8
-CALL: Final = 0.5
-"""The least at which a tool is called."""
 REFUSE: Final = 0.5
-"""Where no tool reaches CALL, the best one is called from here on; as high as CALL, none is.
+"""The least probability that any tool fits at which one is called.
 
-This one and OPTIONAL are chosen by tests.benchmarks.planning.thresholds. It would put SPLIT at 0.5, which
-is within its error, and which no longer splits a plain row such as "in Paris and London".
+Whether one fits is asked apart from which: several like tools make each of them unlikely, and none of them less fit.
+"""
+CALL: Final = 0.4
+"""The least at which other tools are called beside the likeliest.
+
+These, SPLIT and OPTIONAL are chosen by tests.benchmarks.planning.thresholds.
 """
 SPLIT: Final = 0.2
 
@@ -55,14 +58,23 @@ class RulesPlanner:
     :param similar: closeness in meaning, where there is an encoder; words alone otherwise.
     :param guess: give a required parameter its likeliest value, however unlikely, and ask for it only
         where the request holds none of its type. For measuring; a person is better asked.
+    :param today: the day that "tomorrow" is reckoned from.
     """
 
     name = "rules"
 
-    def __init__(self, weights: Weights, similar: Similar | None = None, *, guess: bool = False) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        similar: Similar | None = None,
+        *,
+        guess: bool = False,
+        today: Callable[[], date] = date.today,
+    ) -> None:
         self._weights = weights
         self._guess = guess
         self._similar = similar
+        self._today = today
 
     def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
         """A plan over the candidates; one that would not pass the checks is never returned.
@@ -73,7 +85,7 @@ class RulesPlanner:
             raise BadRequest("The request is empty.", "Say what is to be done.")
         if not tools:
             return Plan((), request, "There are no tools to plan with.")
-        reading = read(request)
+        reading = read(request, self._today())
         sight = look(reading, tools, self._similar, self._weights.rarity)
         by_meaning = self._similar is not None
         calls: list[Filled] = []
@@ -91,13 +103,14 @@ class RulesPlanner:
         return sound(plan, {tool.name: tool for tool in tools})
 
     def _chosen(self, thoughts: Sequence[Thought], reading: Reading) -> list[Thought]:
-        model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
+        weights, by_meaning = self._weights, self._similar is not None
+        fits = weights.fits if by_meaning else weights.fits_by_words
+        if not thoughts or fits.probability(thoughts[0].row) < REFUSE:
+            return []
+        model = weights.calls if by_meaning else weights.calls_by_words
         rated = [(model.probability(thought.row), thought) for thought in thoughts]
-        chosen = distinct([pair for pair in rated if pair[0] >= CALL], reading)
-        if not chosen and rated:
-            probability, best = max(rated, key=lambda pair: pair[0])
-            chosen = [best] if probability >= REFUSE else []
-        return chosen
+        best = max(probability for probability, _ in rated)
+        return distinct([pair for pair in rated if pair[0] >= min(CALL, best)], reading)
 
     def _calls(self, tool: Definition, base: Filled, near: list[float], reading: Reading) -> list[Filled]:
         best = SPLIT
@@ -125,9 +138,13 @@ def think(
     calls = {t: fill(tools[t], frozenset(owned[t]), reading, weights.values) for t in maybe}
     thoughts = []
     for t in maybe:
+        twins = [o for o in maybe if o != t and _same_values(calls[o], calls[t])]
+        rivals = [chance[o] for o in maybe if o != t and o not in twins]
         row = (
             *_row(t, maybe, chance, sight, calls[t]),
             *_explained(calls[t], reading, weights.rarity),
+            float(len(twins)),
+            chance[t] - max(rivals, default=0.0),
         )
         thoughts.append(Thought(t, calls[t], row))
     return thoughts

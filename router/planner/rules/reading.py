@@ -7,10 +7,12 @@ import bisect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final
 
 from registry.lexical.tokens import STOPWORDS
 from registry.search.clauses import split
+from router.planner.rules.days import today_said
 from router.planner.rules.moments import Moment
 from router.planner.rules.places import Place, place_of
 from router.planner.rules.spans import MAX_TEXT, Span, Word, lists, spans, words
@@ -38,6 +40,7 @@ class Reading:
     """A request, read once.
 
     :param rows: spans in a row, joined by commas and "and".
+    :param today: the day that it was said on, where that is known.
     :param boxes: where quotes, addresses and moments begin and end, and whether it is a moment.
     :param places: those that were asked for.
     """
@@ -48,6 +51,7 @@ class Reading:
     spans: tuple[Span, ...]
     clause: tuple[int, ...]
     rows: tuple[tuple[Span, ...], ...]
+    today: date | None
     boxes: tuple[tuple[int, int, bool], ...]
     places: dict[tuple[int, int], Place] = field(default_factory=dict, compare=False, repr=False)
 
@@ -73,8 +77,11 @@ class Reading:
         return float(any(inside)), float(not all(inside))
 
 
-def read(request: str) -> Reading:
-    """Read a request; beyond MAX_TEXT characters it is cut."""
+def read(request: str, today: date | None = None) -> Reading:
+    """Read a request; beyond MAX_TEXT characters it is cut.
+
+    :param today: the day it was said on, where it does not say so itself.
+    """
     text = _WHOLE.sub(lambda match: f" {match[2]} ", request[:MAX_TEXT])
     tokens = words(text)
     found = spans(text, tokens)
@@ -87,6 +94,7 @@ def read(request: str) -> Reading:
         spans=tuple(found),
         clause=tuple(max(0, bisect.bisect_right(begins, span.start) - 1) for span in found),
         rows=tuple(tuple(row) for row in lists(text, found)),
+        today=today_said(text) or today,
         boxes=tuple(
             (span.start, span.end, isinstance(span.value, Moment))
             for span in found

@@ -10,6 +10,7 @@ by what it is and by what stands around it.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,7 +39,7 @@ _PATH: Final = re.compile(
 )
 _NUMBER: Final = re.compile(
     r"(?<![\w.])(?P<sign>[-+−]?)(?P<money>[$€£¥₹]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
-    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*[@])"
+    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*@|\d|\.\d)"
 )
 _SCALES: Final = {
     "k": 1e3,
@@ -74,7 +75,23 @@ _SPELLED: Final = re.compile(
     + r"))*\b",
     re.IGNORECASE,
 )
-_LITERAL: Final = re.compile(r"\[[^\[\]\n]{0,600}\]|\[(?:\s*\[[^\[\]]*\]\s*,?)+\s*\]")
+_ORDINALS: Final = {
+    name: value
+    for value, name in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1
+    )
+}
+_ORDINAL: Final = re.compile(rf"\b(?:{'|'.join(_ORDINALS)})(?=\s+[a-z])", re.IGNORECASE)
+_TITLED: Final = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St)\.\s+[A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*")
+_OWNER: Final = re.compile(r"\b[A-Z][\w-]*(?:\s+[A-Z][\w-]*)*(?=['’]s\b)")
+_ADDRESS: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+){2,}(?![\w.]*\w)")
+"""An address or a version: several dots."""
+_LITERAL: Final = re.compile(
+    r"\[[^\[\]\n]{0,600}\]|\[(?:\s*\[[^\[\]]*\]\s*,?)+\s*\]|\{[^{}\n]{1,600}\}"
+    r"|\((?:\s*[-+]?\d+(?:\.\d+)?\s*,){1,8}\s*[-+]?\d+(?:\.\d+)?\s*\)"
+)
+_OPENING: Final = re.compile(r"[\[{]")
+_DECODER: Final = json.JSONDecoder()
 _BREAKS: Final = frozenset(
     (
         "in on at to from for with by of about as into onto over under between during within "
@@ -83,7 +100,8 @@ _BREAKS: Final = frozenset(
         "had do does did can could will would should may might must i you we they he she it this "
         "these those please me my your our their his her its them us named called titled labeled "
         'labelled entitled saying says . , ; : ! ? ( ) [ ] { } " “ ” | – — also want need like '
-        "get find show tell give let make check see know help what how ' ‘ ’ ` ="
+        "get find show tell give let make check see know help what how ' ‘ ’ ` = it's i'm i'd i'll i've "
+        "that's what's let's there's who's where's don't it’s i’m i’d i’ll i’ve that’s what’s let’s"
     ).split()
 )
 _LEADS: Final = frozenset(
@@ -100,8 +118,8 @@ class Span:
     """A part of a request that may be a value.
 
     :param kind: ``quoted``, ``url``, ``email``, ``path``, ``number``, ``date``, ``time``, ``datetime``,
-        ``relative``, ``id``, ``name``, ``phrase``, ``tail``, ``line`` or ``list``.
-    :param value: the number, Moment or list it stands for; the text itself otherwise.
+        ``relative``, ``id``, ``name``, ``phrase``, ``tail``, ``line`` or ``list``, which may be an object.
+    :param value: the number, Moment, list or object it stands for; the text itself otherwise.
     :param start: position in the request of its first character, quotes left out.
     """
 
@@ -156,12 +174,21 @@ def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
 
     for match in _QUOTED.finditer(text):
         group = match.lastindex or 1
-        add(match.start(group), match.end(group), "quoted", match.group(group).rstrip(" ,"))
+        said = match.group(group).rstrip(" ,")
+        # English puts the sentence's full stop inside the quotes; a single word has none of its own.
+        add(match.start(group), match.end(group), "quoted", said if " " in said else said.rstrip("."))
+    at = 0
+    while opening := _OPENING.search(text, at):
+        try:
+            value, at = _DECODER.raw_decode(text, opening.start())
+            add(opening.start(), at, "list", value)
+        except (ValueError, RecursionError):
+            at = opening.end()
     for match in _LITERAL.finditer(text):
-        items = literal_list(match.group())
+        items = literal(match.group())
         if items is not None:
             add(*match.span(), "list", items)
-    for pattern, kind in ((_URL, "url"), (_EMAIL, "email"), (_PATH, "path")):
+    for pattern, kind in ((_URL, "url"), (_EMAIL, "email"), (_ADDRESS, "id"), (_PATH, "path")):
         for match in pattern.finditer(text):
             add(match.start(), match.start() + len(match.group().rstrip(".,;:!?)")), kind)
     for moment in moments(text):
@@ -172,6 +199,11 @@ def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
         number = spelled(match.group())
         if number is not None:
             add(*match.span(), "number", number)
+    for match in _ORDINAL.finditer(text):
+        add(*match.span(), "number", _ORDINALS[match.group().lower()])
+    for pattern in (_TITLED, _OWNER):
+        for match in pattern.finditer(text):
+            add(*match.span(), "name")
     _wordy(text, tokens, add)
     return found
 
@@ -209,16 +241,18 @@ def spelled(text: str) -> int | float | None:
     return None if not known else int(number) if number.is_integer() else number
 
 
-def literal_list(text: str) -> list[Any] | None:
-    """The items of a list as a person types it: ``[1, 2]``, ``['a', 'b']``, ``[a, b]``."""
-    import json
-
+def literal(text: str) -> list[Any] | dict[str, Any] | None:
+    """A list or an object as a person types it: ``[1, 2]``, ``(1, 2)``, ``['a', 'b']``, ``[a, b]``, ``{'a': 1}``."""
+    if text[0] == "(":
+        text = f"[{text[1:-1]}]"
     for form in (text, text.replace("'", '"')):
         try:
             value = json.loads(form)
         except ValueError:
             continue
-        return value if isinstance(value, list) else None
+        return value if isinstance(value, list | dict) else None
+    if text[0] == "{":
+        return None
     inner = [item.strip(" '\"") for item in text[1:-1].split(",")]
     return [item for item in inner if item] if "[" not in text[1:] else None
 

@@ -15,8 +15,10 @@ import gzip
 import json
 import math
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +40,9 @@ KEPT_NEGATIVES: Final = 0.15
 """Share of the wrong values that is learned from; their weight makes up for the rest."""
 REFUSALS: Final = 0.3
 """Share of the requests that are learned from once more with every tool they need taken away."""
-CLOSER: Final = 6000
+FIRST: Final = 4000
+"""Requests that first sights and values learn from."""
+CLOSER: Final = 2500
 """Requests that what looks closer learns from; each is planned for it."""
 MIN_COUNT: Final = 20
 """Tools that a stem must stand in to get a rarity of its own."""
@@ -146,6 +150,12 @@ def refusals(records: Sequence[Record], share: float, seed: int = 1) -> Iterator
             yield {**record, "tools": left, "plan": []}
 
 
+def said_on(record: Record) -> date | None:
+    """The first day of the year that a gold plan fills in where a request leaves it out; None where it names none."""
+    found = re.search(r"\b((?:19|20)\d\d)-\d\d-\d\d", json.dumps(record["plan"]))
+    return date(int(found[1]), 1, 1) if found else None
+
+
 def tool_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[str, float]) -> Rows:
     """A row for each tool of each request: is it called?"""
     rows = Rows()
@@ -164,7 +174,7 @@ def value_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[
         counts = Counter(step["tool"] for step in record["plan"])
         if "args" not in record["labels"] or not counts or max(counts.values()) > 1:
             continue
-        tools, reading = tools_of(record), read(record["request"])
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         names = [tool.name for tool in tools]
         called = [names.index(name) for name in counts]
         owned = owners(look(reading, tools, similar, rarity).near, called)
@@ -174,12 +184,17 @@ def value_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[
             owner = Owner(params, frozenset(stems_of(tools[at].name)), frozenset(owned[at]))
             for param in params:
                 accepted = _accepted(step, param.path)
-                for value in candidates(param, owner, reading):
-                    right = any(_plain(value.value) == gold for gold in accepted)
-                    if right or chance.random() < KEPT_NEGATIVES:
-                        rows.add(
-                            value.features, right, record["source"], 1.0 if right else 1 / KEPT_NEGATIVES
-                        )
+
+                def right(value: Any, accepted: list[Any] = accepted) -> bool:
+                    return any(_plain(value) == gold for gold in accepted)
+
+                def keep(value: Any, right: Callable[[Any], bool] = right) -> bool:
+                    return right(value) or chance.random() < KEPT_NEGATIVES
+
+                for value in candidates(param, owner, reading, keep):
+                    label = right(value.value)
+                    weight = 1.0 if label else 1 / KEPT_NEGATIVES
+                    rows.add(value.features, label, record["source"], weight)
     return rows
 
 
@@ -203,16 +218,18 @@ def _plain(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
-    """A row for each tool that is looked at closer: is it called?"""
-    rows = Rows()
+def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> tuple[Rows, Rows]:
+    """A row for each tool that is looked at closer: is it called? And for the first of each request: does any fit?"""
+    rows, fits = Rows(), Rows()
     for record in records:
-        tools, reading = tools_of(record), read(record["request"])
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         gold = {step["tool"] for step in record["plan"]}
         sight = look(reading, tools, similar, weights.rarity)
-        for thought in think(reading, tools, sight, weights, similar is not None):
+        thoughts = think(reading, tools, sight, weights, similar is not None)
+        fits.add(thoughts[0].row, bool(gold), record["source"])
+        for thought in thoughts:
             rows.add(thought.row, tools[thought.tool].name in gold, record["source"])
-    return rows
+    return rows, fits
 
 
 def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
@@ -222,7 +239,7 @@ def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weig
         counts = Counter(step["tool"] for step in record["plan"])
         if not counts or "args" not in record["labels"]:
             continue
-        tools, reading = tools_of(record), read(record["request"])
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         names = [tool.name for tool in tools]
         sight = look(reading, tools, similar, weights.rarity)
         owned = owners(sight.near, [names.index(name) for name in counts])
@@ -243,7 +260,7 @@ def learn(records: Sequence[Record], similar: Similar, say: Callable[[str], None
     rarity = rarity_of(records)
     every = [*records, *refusals(records, REFUSALS)]
     random.Random(2).shuffle(every)
-    half = every[: len(every) // 2]
+    half = every[: len(every) // 2][:FIRST]
     rest = every[len(every) // 2 :][:CLOSER]
     say(f"{len(records)} requests, {len(every) - len(records)} more to refuse")
 
@@ -258,12 +275,14 @@ def learn(records: Sequence[Record], similar: Similar, say: Callable[[str], None
 
     early = first(half)
     drafts = {name: Trees.of(value) for name, value in early.items()}
-    draft = Weights(rarity, **drafts, calls=_NOTHING, calls_by_words=_NOTHING, splits=_NOTHING)
-    late = {
-        "calls": call_rows(rest, similar, draft).fit(120, leaves=10, rate=0.06),
-        "calls_by_words": call_rows(rest, None, draft).fit(120, leaves=10, rate=0.06),
-        "splits": split_rows(rest, similar, draft).fit(80, leaves=8),
-    }
+    open_ = ("calls", "calls_by_words", "fits", "fits_by_words", "splits")
+    draft = Weights(rarity, **drafts, **dict.fromkeys(open_, _NOTHING))
+    late = {}
+    for suffix, closeness in (("", similar), ("_by_words", None)):
+        calls, fits = call_rows(rest, closeness, draft)
+        late[f"calls{suffix}"] = calls.fit(120, leaves=10, rate=0.06)
+        late[f"fits{suffix}"] = fits.fit(80, leaves=8, rate=0.06)
+    late["splits"] = split_rows(rest, similar, draft).fit(80, leaves=8)
     say("learned calls")
     return {"rarity": rarity, **early, **late}
 

@@ -40,7 +40,8 @@ BARS: Final = {
     "refused": 0.75,
 }
 GRID: Final[dict[str, tuple[Any, tuple[float, ...]]]] = {
-    "REFUSE": (planner, (0.3, 0.38, 0.44, 0.5)),
+    "REFUSE": (planner, (0.4, 0.45, 0.5, 0.55)),
+    "CALL": (planner, (0.2, 0.3, 0.4, 0.5)),
     "SPLIT": (planner, (0.1, 0.2, 0.35, 0.5)),
     "OPTIONAL": (fill, (0.03, 0.06, 0.12, 0.2, 0.3)),
 }
