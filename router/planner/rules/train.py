@@ -40,9 +40,7 @@ KEPT_NEGATIVES: Final = 0.15
 """Share of the wrong values that is learned from; their weight makes up for the rest."""
 REFUSALS: Final = 0.3
 """Share of the requests that are learned from once more with every tool they need taken away."""
-FIRST: Final = 4000
-"""Requests that first sights and values learn from."""
-CLOSER: Final = 2500
+CLOSER: Final = 6000
 """Requests that what looks closer learns from; each is planned for it."""
 MIN_COUNT: Final = 20
 """Tools that a stem must stand in to get a rarity of its own."""
@@ -260,7 +258,7 @@ def learn(records: Sequence[Record], similar: Similar, say: Callable[[str], None
     rarity = rarity_of(records)
     every = [*records, *refusals(records, REFUSALS)]
     random.Random(2).shuffle(every)
-    half = every[: len(every) // 2][:FIRST]
+    half = every[: len(every) // 2]
     rest = every[len(every) // 2 :][:CLOSER]
     say(f"{len(records)} requests, {len(every) - len(records)} more to refuse")
 
