@@ -148,7 +148,7 @@ async def test_a_second_question_is_not_taken_for_that_of_a_call_that_waits_for_
 async def test_what_cannot_be_told_apart_is_refused_and_put_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attribution, "UNDECIDED", 0.3)
+    monkeypatch.setattr(attribution, "UNDECIDED", 2.0)
     async with running_gateway([asking(maxConnections=1)]) as running:
         go = tmp_path / "go"
         calls = [
