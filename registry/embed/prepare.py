@@ -18,7 +18,7 @@ from registry.embed.onnx import OnnxEncoder
 from registry.embed.weights import DEFAULT_MODEL, ModelFiles, locate
 from registry.errors import ExportFailed, ModelMissing
 
-EXPORT_FORMAT: Final = 1
+EXPORT_FORMAT: Final = 2
 """Of the files in the cache; another number is another folder."""
 EXPORT_SECONDS: Final = 900.0
 """A large model on a slow disk; the default one takes half a minute."""

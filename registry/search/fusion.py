@@ -40,15 +40,19 @@ class Fused(NamedTuple):
     """What a request comes to.
 
     :param score: of every slot, at most ``reach``; -1 outside the scope.
-    :param row: the text that each slot fits best.
+    :param texts: the score of every slot for each text, ``[texts, slots]``; row 0 is the whole request.
     :param reach: the highest score there could be.
     :param firsts: the best slot for each clause by itself, whatever its server; none for a single clause.
     """
 
     score: NDArray[np.float32]
-    row: NDArray[np.intp]
+    texts: NDArray[np.float32]
     reach: float
     firsts: tuple[int, ...]
+
+    def row(self, slot: int) -> int:
+        """The text that a slot fits best: a clause, where there are any."""
+        return 0 if len(self.texts) == 1 else 1 + int(self.texts[1:, slot].argmax())
 
 
 class FusedWords(NamedTuple):
@@ -77,7 +81,9 @@ def fuse(
     import numpy as np
 
     lexical = _scaled(words, allowed)
-    both = LEXICAL * lexical + (1.0 - LEXICAL) * _scaled(meaning, allowed)
+    both = _scaled(meaning, allowed)
+    both *= 1.0 - LEXICAL
+    both += LEXICAL * lexical
     if not covered.all():
         both = np.where(covered, both, lexical)
     if allowed is not None:
@@ -85,7 +91,7 @@ def fuse(
     whole = both[0]
     if len(both) == 1:
         score = whole + SERVER * _best(whole, servers, count)[servers]
-        return Fused(_within(score, allowed), np.zeros(len(whole), dtype=np.intp), 1.0 + SERVER, ())
+        return Fused(_within(score, allowed), both, 1.0 + SERVER, ())
     clauses = both[1:]
     parts = WHOLE * whole + (1.0 - WHOLE) * clauses
     covered_by = [
@@ -95,7 +101,7 @@ def fuse(
     lift = COVER * np.mean(covered_by, axis=0) ** STEEP
     score = parts.max(axis=0) + lift[servers].astype(np.float32)
     firsts = tuple(dict.fromkeys(int(slot) for slot in parts.argmax(axis=1)))
-    return Fused(_within(score, allowed), clauses.argmax(axis=0) + 1, 1.0 + COVER, firsts)
+    return Fused(_within(score, allowed), both, 1.0 + COVER, firsts)
 
 
 def _within(score: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> NDArray[np.float32]:

@@ -89,15 +89,27 @@ class VectorIndex:
         return self._has[:slots]
 
     def scores(
-        self, queries: NDArray[np.float32], slots: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        queries: NDArray[np.float32],
+        slots: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        mean: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Cosines, ``[len(queries), slots]``; a slot without a vector has the lowest score of its row.
 
         :param allowed: the slots that may be found; it matters to an approximate search, which then
             looks for its neighbours among these alone.
+        :param mean: weights of the queries. With them there is one more row, the first, for their mean.
         """
         self._grow(slots)
-        out = self._near(queries, slots, allowed) if self._ivf is not None else self._exact(queries, slots)
+        if mean is not None:
+            mean = mean / np.maximum(np.linalg.norm(mean @ queries), np.float32(1e-9))
+        if self._ivf is None:
+            out = self._exact(queries, slots, mean)
+        else:
+            rows = queries if mean is None else np.vstack([(mean @ queries)[None], queries])
+            out = self._near(rows, slots, allowed)
         missing = ~self._has[:slots]
         if missing.any():
             out[:, missing] = out[:, ~missing].min(axis=1, keepdims=True) if not missing.all() else 0.0
@@ -125,14 +137,19 @@ class VectorIndex:
         self._ivf_covers[:] = False
         self._ivf_covers[ids] = True
 
-    def _exact(self, queries: NDArray[np.float32], slots: int) -> NDArray[np.float32]:
+    def _exact(
+        self, queries: NDArray[np.float32], slots: int, mean: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
         # Block by block, so that a block stays in the processor's cache for all the queries; and vector by
         # vector, because BLAS multiplies by a few columns slower than by so many vectors.
-        out = np.empty((len(queries), slots), dtype=np.float32)
+        first = 0 if mean is None else 1
+        out = np.empty((first + len(queries), slots), dtype=np.float32)
         for start in range(0, slots, _BLOCK):
             block = self._rows[start : min(slots, start + _BLOCK)]
-            for row, query in enumerate(queries):
+            for row, query in enumerate(queries, first):
                 np.dot(block, query, out=out[row, start : start + len(block)])
+        if mean is not None:
+            np.dot(mean, out[1:], out=out[0])  # a product is linear: no need to read the rows once more
         return out
 
     def _near(

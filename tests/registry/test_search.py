@@ -236,6 +236,25 @@ def test_an_inverted_file_finds_what_exact_search_finds_also_after_changes() -> 
     assert hits >= 0.95 * 400
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+def test_the_cosines_to_a_mean_of_requests_are_those_to_its_vector(approximate: bool) -> None:
+    random = np.random.default_rng(2)
+    rows = random.standard_normal((400, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = VectorIndex(32, flat_limit=100 if approximate else 1000)
+    index.put(range(400), rows)
+    if approximate and (wanting := index.wanting()) is not None:
+        index.adopt(inverted(*wanting), wanting[0])
+    queries, weights = rows[:3], np.array([3.0, 1.0, 2.0], dtype=np.float32)
+    mean = weights @ queries
+    alone = index.scores((mean / np.linalg.norm(mean))[None], 400)[0]
+    beside = index.scores(queries, 400, mean=weights)
+    assert index.approximate == approximate
+    assert beside.shape == (4, 400)
+    assert beside[0] == pytest.approx(alone, abs=1e-5)
+    assert beside[1:] == pytest.approx(index.scores(queries, 400), abs=1e-5)
+
+
 def test_the_process_that_searches_by_words_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from registry.store import Store; from registry.search.service import SearchService\n"
