@@ -128,8 +128,6 @@ def explain(hit: Hit) -> str:
         reasons.append(f"shares the words {', '.join(hit.words)}")
     if hit.cosine is not None:
         reasons.append(f"is {_closeness(hit.cosine)} in meaning ({hit.cosine:.2f})")
-    if not reasons:
-        reasons.append("belongs to a server that fits the request")
     return f"It {' and '.join(reasons)}."
 
 

@@ -160,8 +160,8 @@ class Tasks:
             log.warning("task %s cannot be read: %s", record.ident, error)
             return
         if task.status is Status.INPUT_REQUIRED and task.suspended and task.suspended.portable:
-            self._live[task.ident] = task
             site = TaskSite(task.suspended.principal, endpoint=task.suspended.endpoint)
+            self._live[task.ident], self._sites[task.ident] = task, site
             self._group.start_soon(self._go_on, task, site, name=f"task {task.ident}")
         else:
             task.move(Status.FAILED, self._clock(), *_lost(why))
@@ -229,7 +229,7 @@ class Tasks:
         self._count += 1
         site.task = task
         site.allow(LIFETIME)
-        self._live[task.ident] = task
+        self._live[task.ident], self._sites[task.ident] = task, site  # from now on it can be cancelled
         self._group.start_soon(
             self._see_through, task, site, first, params, headers, portable, name=f"task {task.ident}"
         )
@@ -338,7 +338,6 @@ class Tasks:
         portable: Callable[[], bool],
     ) -> None:
         """Follow a call that has become a task to its end."""
-        self._sites[task.ident] = site
         if self._settle(task, site, await self._outcome(first), params, headers, portable()):
             await self._finish(task)
         else:
@@ -348,7 +347,6 @@ class Tasks:
         """Wait for input and repeat the call with it, until it needs no more."""
         site.task = task
         site.allow(LIFETIME)
-        self._sites[task.ident] = site
         for _ in range(MAX_ROUNDS):
             if task.status is Status.INPUT_REQUIRED:
                 self._changed(task)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from registry.embed.encoder import Encoder
 from registry.errors import BadFilter
 from registry.lexical import query_terms
+from registry.lexical.stem import stem
 from registry.lexical.tokens import MARK
 from registry.search import clauses, evidence, fusion
 from registry.search.index import ToolIndex
@@ -211,7 +212,7 @@ class Searcher:
             Hit(
                 ref=ref,
                 score=round(min(1.0, max(0.0, score / reach)), 4),
-                words=tuple(t for t in index.words.matched(slot, every) if not t.startswith(MARK))[:6],
+                words=_shown(index.words.matched(slot, every))[:6],
                 cosine=None if cosine is None else round(cosine, 4),
                 clause=texts[row],
                 alike=tuple(alike.get(slot, ())),
@@ -230,6 +231,13 @@ class Searcher:
         if vectors is None or not (vectors.has(one) and vectors.has(other)):
             return False
         return float(vectors.vector(one) @ vectors.vector(other)) >= ALIKE
+
+
+def _shown(terms: Sequence[str]) -> tuple[str, ...]:
+    """Shared terms as a person reads them: words, and the stems of those that are shared in another form."""
+    words = {term for term in terms if not term.startswith(MARK)}
+    told = {MARK + stem(word) for word in words}
+    return tuple(term.removeprefix(MARK) for term in terms if term not in told)
 
 
 _Judged = tuple[float, ToolRef, int, float | None, int]

@@ -63,6 +63,11 @@ def test_the_tool_that_is_asked_for_comes_first_and_says_why(vectors: bool) -> N
     assert [hit.score for hit in found.hits] == sorted((h.score for h in found.hits), reverse=True)
 
 
+def test_a_word_that_is_shared_in_another_form_is_a_reason_too() -> None:
+    found = searcher(vectors=False).find("forecasting", 1)
+    assert [hit.words for hit in found.hits] == [("forecast",)]
+
+
 @both
 def test_each_wish_of_a_request_brings_its_own_tool(vectors: bool) -> None:
     found = searcher(vectors=vectors).find("Book a flight to Rome and tell me the weather there", 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PEER, WAIT, Place, end, on_terminal, read_until
+from cli_parts import PEER, WAIT, Place, end, on_terminal, read_until
 
 from gateway.cli import clients
 

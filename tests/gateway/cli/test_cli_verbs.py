@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PEER, WAIT, Place, end
+from cli_parts import PEER, WAIT, Place, end
 
 
 def test_help_alone_names_every_verb_every_exit_code_and_every_place(place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from conftest import Place
+from cli_parts import Place
 
 
 def keys(place: Place, *arguments: str) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Place, end, on_terminal, read_until
+from cli_parts import Place, end, on_terminal, read_until
 from official_parts import other_registry
 
 ALICE, BOB = "io.example.alice/weather", "io.example.bob/weather"

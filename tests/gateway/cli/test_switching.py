@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PEER, WAIT, Place, end, on_terminal, read_until
+from cli_parts import PEER, WAIT, Place, end, on_terminal, read_until
 
 TALKER = """
 import sys

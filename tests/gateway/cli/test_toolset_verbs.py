@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PEER, Place, end
+from cli_parts import PEER, Place, end
 
 from registry.store import Store
 from registry.tools import ToolRecords

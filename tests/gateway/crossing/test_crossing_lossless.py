@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVERS, entry
+from crossing_parts import SERVERS, entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_caller import META, STATELESS, RawCaller, exact, member, spell

@@ -1,15 +1,11 @@
-"""Parts of these tests lie one folder up, and with the tests of conversion; a small service, really converted."""
+"""A small service, really converted."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "servers")]
 
 CODE = '''
 import time
@@ -37,12 +33,6 @@ class Counter:
         self.count += 1
         return self.count
 '''
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """The loop the gateway runs on."""
-    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-TESTS = Path(__file__).parents[2]
-for folder in ("gateway", "gateway/toolsets", "inference"):
-    sys.path.insert(0, str(TESTS / folder))
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("interop", "tasks")]
-
-from postgres_server import PostgresServer, postgres  # noqa: E402
-from replica_parts import Pair, gateway  # noqa: E402
-from task_parts import Client, fixture_http  # noqa: E402
+from postgres_server import PostgresServer, postgres
+from replica_parts import Pair, gateway
+from task_parts import Client, fixture_http
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent.parent / "interop")]
-
-from task_parts import Client, entry_of, fixture_http  # noqa: E402
-from yard import Yard, serving  # noqa: E402
+from task_parts import Client, entry_of, fixture_http
+from yard import Yard, serving
 
 KINDS = ("http handshake", "stdio stateless", "stdio handshake", "http stateless")
 

@@ -88,7 +88,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def settled(check: Callable[[], object]) -> None:
     """Let the loop run until it is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.005)
 
@@ -147,6 +147,15 @@ async def test_a_task_that_runs_past_its_time_is_given_up(
         house.now = task.expires_at
         await settled(lambda: house.calls[0].done() and not len(house.tasks))
         await settled(lambda: house.records.get(task.ident) is None)
+
+
+async def test_a_task_that_is_cancelled_the_moment_it_is_one_gives_its_call_up(tmp_path: Path) -> None:
+    async with living(tmp_path) as house:
+        task = await house.call()
+        assert isinstance(task, Task)
+        house.tasks.cancel(task)
+        await settled(lambda: house.calls[0].done() and not len(house.tasks))
+        assert house.records.get(task.ident).status == "cancelled"  # type: ignore[union-attr]
 
 
 async def test_where_the_disk_is_full_a_call_is_answered_as_usual(tmp_path: Path) -> None:

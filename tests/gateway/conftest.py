@@ -1,14 +1,10 @@
-"""The parts these tests share lie one folder up."""
+"""What the tests of the gateway share; being here, it also puts the parts beside it on the path."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture
