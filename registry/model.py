@@ -60,6 +60,20 @@ class ServerSpec:
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def shown(self) -> dict[str, Any]:
+        """As a person may see it: of variables and headers the names alone."""
+        return {
+            "command": self.command,
+            "args": list(self.args),
+            "cwd": self.cwd,
+            "env": sorted(self.env),
+            "url": self.url,
+            "headers": sorted(self.headers),
+            "timeout": self.timeout,
+            "disabled": self.disabled,
+            "manifest": self.extra.get("manifest"),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Server:

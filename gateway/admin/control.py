@@ -197,17 +197,7 @@ class ControlApi:
         return json_answer(
             {
                 **self._row(upstream),
-                "spec": {
-                    "command": spec.command,
-                    "args": list(spec.args),
-                    "cwd": spec.cwd,
-                    "env": sorted(spec.env),
-                    "url": spec.url,
-                    "headers": sorted(spec.headers),
-                    "timeout": spec.timeout,
-                    "disabled": spec.disabled,
-                    "manifest": spec.extra.get("manifest"),
-                },
+                "spec": spec.shown(),
                 "server_info": msgspec.Raw(catalog.server_info if catalog else b"{}"),
                 "capabilities": msgspec.Raw(catalog.capabilities if catalog else b"{}"),
                 "instructions": catalog.instructions if catalog else None,

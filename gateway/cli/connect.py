@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +10,7 @@ import typer
 
 from gateway.admin.client import NotRunning
 from gateway.cli import clients, render
+from gateway.cli.asking import agreed
 from gateway.cli.clientfile import ClientFile
 from gateway.cli.clients import Client
 from gateway.cli.exits import Exit
@@ -96,8 +96,9 @@ def _put_in(
         _print(name, entry)
     if dry_run:
         return
-    if old is not None and not yes:
-        _confirm("Replace it?", "--yes replaces it without asking; --name NAME leaves it alone.")
+    hint = "--yes replaces it without asking; --name NAME leaves it alone."
+    if old is not None and not yes and not agreed("Replace it?", "Nothing was written", hint):
+        raise typer.Exit(Exit.FAILED)
     kept = file.write(text)
     render.out(f"Wrote {name!r} into {file.path}.")
     _after(found, kept)
@@ -118,8 +119,9 @@ def _take_out(found: Client, file: ClientFile, name: str, *, yes: bool, dry_run:
     if not clients.is_ours(old, old.get("url") if name == "toolyard" and isinstance(old, dict) else None):
         render.out(f"The entry {name!r} of {file.path} does not look like ours:")
         _print(name, old)
-        if not yes:
-            _confirm("Take it out?", "--yes takes it out without asking.")
+        hint = "--yes takes it out without asking."
+        if not yes and not agreed("Take it out?", "Nothing was written", hint):
+            raise typer.Exit(Exit.FAILED)
     kept = file.write(text)
     render.out(f"Took {name!r} out of {file.path}.")
     _after(found, kept)
@@ -129,15 +131,6 @@ def _after(found: Client, kept: Path | None) -> None:
     if kept is not None:
         render.out(f"The file as it was is {kept.name}, beside it.")
     render.out(f"Restart {found.title} to have it go by this.")
-
-
-def _confirm(question: str, hint: str) -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        render.problem("Nothing was written: this is not a terminal, so nobody can be asked.", hint)
-        raise typer.Exit(Exit.USAGE)
-    if not typer.confirm(question):
-        render.out("Nothing was written.")
-        raise typer.Exit(Exit.FAILED)
 
 
 def _same(old: Any, new: dict[str, Any]) -> bool:

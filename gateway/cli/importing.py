@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from gateway.admin.client import ControlClient, Line, NotRunning
 from gateway.cli import clients, found, offline, render
+from gateway.cli.asking import agreed
 from gateway.cli.exits import Exit
 from gateway.cli.found import Found
 from gateway.cli.servers import entry_of, put, say_withheld
@@ -67,16 +67,9 @@ def import_(
     if dry_run:
         render.out(f"{count} would be added.")
         return
-    if not yes:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            render.problem(
-                "Nothing was added: this is not a terminal, so nobody can be asked.",
-                "Run it again with --yes to add these servers and approve their commands.",
-            )
-            raise typer.Exit(Exit.USAGE)
-        if not typer.confirm(f"Add {count}, and approve what they run?"):
-            render.out("Nothing was added.")
-            return
+    hint = "Run it again with --yes to add these servers and approve their commands."
+    if not yes and not agreed(f"Add {count}, and approve what they run?", "Nothing was added", hint):
+        return
     specs = [item.spec for item in wanted]
     failed = _add_running(client(state_dir), specs) if running else _add_stored(state_dir, specs)
     raise typer.Exit(Exit.FAILED if failed else Exit.OK)

@@ -208,17 +208,7 @@ class _Known:
         spec, catalog = server.spec, self.catalogs.get(server.name)
         return {
             **self.row(server, self.merged()),
-            "spec": {
-                "command": spec.command,
-                "args": list(spec.args),
-                "cwd": spec.cwd,
-                "env": sorted(spec.env),
-                "url": spec.url,
-                "headers": sorted(spec.headers),
-                "timeout": spec.timeout,
-                "disabled": spec.disabled,
-                "manifest": spec.extra.get("manifest"),
-            },
+            "spec": spec.shown(),
             "server_info": json.loads(catalog.server_info) if catalog else {},
             "capabilities": json.loads(catalog.capabilities) if catalog else {},
             "instructions": catalog.instructions if catalog else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import typer
 
 from gateway.admin.client import NotRunning
 from gateway.cli import offline, render
+from gateway.cli.asking import agreed
 from gateway.cli.exits import Exit
 from gateway.cli.servers import entry_of
 from gateway.cli.shared import JsonFlag, StateFlag, client, verb
@@ -137,16 +137,10 @@ def import_official(
     if show:
         render.out(f"{count} would be added.")
         return
-    if not yes:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            render.problem(
-                "Nothing was added: this is not a terminal, so nobody can be asked.",
-                "Run it again with --yes to add them; nothing is started by that.",
-            )
-            raise typer.Exit(Exit.USAGE)
-        if not typer.confirm(f"Add {count}? Nothing is started before you approve it."):
-            render.out("Nothing was added.")
-            return
+    question = f"Add {count}? Nothing is started before you approve it."
+    hint = "Run it again with --yes to add them; nothing is started by that."
+    if not yes and not agreed(question, "Nothing was added", hint):
+        return
     raise typer.Exit(Exit.FAILED if _add(choices, state_dir) else Exit.OK)
 
 

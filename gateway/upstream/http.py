@@ -13,7 +13,7 @@ from gateway import jsonrpc, protocol
 from gateway.errors import UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Raw, Shallow
 from gateway.protocol import Era
-from gateway.upstream import base
+from gateway.upstream import aside, base
 from gateway.upstream.base import Connection
 from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.exchange import (
@@ -49,8 +49,6 @@ _NAMED: Final = {
 }
 DRAIN: Final = 5.0
 """Seconds a server may keep a stream open after the answer on it."""
-ASIDE: Final = (64, 10.0)
-"""Messages to a server that no caller waits for: how many at a time, and seconds for each."""
 RESUMES: Final = 8
 """Attempts in a row, without one new event, to go on with a call's stream."""
 RESUME_PAUSE: Final = (1.0, 30.0)
@@ -77,7 +75,7 @@ class HttpUpstream(Connection):
         self._pool = pool
         self._session: str | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._aside: set[asyncio.Task[None]] = set()
+        self._aside = aside.Aside(server, self._post)
         self._calls: set[PendingCall] = set()
         self._resumed: dict[PendingCall, PostExchange] = {}
         self._resumes: set[asyncio.Task[None]] = set()
@@ -318,11 +316,14 @@ class HttpUpstream(Connection):
     def _cancel_upstream(self, ident: int) -> None:
         """Say that nobody waits for this request any more; there is nobody to tell if it fails."""
         params = jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"})
-        self._post_aside(jsonrpc.notification("notifications/cancelled", params))
+        self._aside.post(jsonrpc.notification("notifications/cancelled", params))
 
     async def notify(self, method: str, params: Shallow | None = None) -> None:
         body = jsonrpc.notification(method, jsonrpc.encode(params) if params is not None else None)
         await self._deliver(b"POST", body, 30.0)
+
+    async def _post(self, body: bytes) -> None:
+        await self._deliver(b"POST", body, aside.SECONDS)
 
     async def _deliver(self, verb: bytes, body: bytes, timeout: float) -> None:
         """Send what has no answer but a status. Raises UpstreamError."""
@@ -335,26 +336,10 @@ class HttpUpstream(Connection):
             call.settle()
             exchange.abandon()
 
-    def _post_aside(self, body: bytes) -> None:
-        most, seconds = ASIDE
-        if self._closed or len(self._aside) >= most:
-            return
-
-        async def post() -> None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._deliver(b"POST", body, seconds)
-            except (UpstreamError, TimeoutError) as error:
-                log.debug("a message to server '%s' was not taken: %s", self.server, error)
-
-        task = asyncio.create_task(post(), name=f"message to {self.server}")
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
-
     def _on_server_message(self, message: Shallow, call: PendingCall | None) -> None:
         if "id" in message:  # the answer to the server's request is a POST of its own
             known = call is not None and call.site is not None
-            self.serve(message, self._post_aside, call if known else None)
+            self.serve(message, self._aside.post, call if known else None)
         elif jsonrpc.text(message["method"]) == "notifications/cancelled":
             self.withdraw(message)
         else:
@@ -418,6 +403,7 @@ class HttpUpstream(Connection):
         if not self._closed:
             # The server refuses each call in flight by itself, which proves that it was not executed.
             self._closed = True
+            self._aside.stop()
             self._on_lost(reason)
 
     async def close(self) -> None:
@@ -425,7 +411,8 @@ class HttpUpstream(Connection):
         self._attribution.close()
         if self._listening is not None:
             await self._listening.close()
-        tasks = [*self._aside, *self._resumes, *([self._reading] if self._reading is not None else [])]
+        await self._aside.close()
+        tasks = [*self._resumes, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

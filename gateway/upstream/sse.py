@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 from gateway import jsonrpc
 from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, UpstreamUnavailable
 from gateway.jsonrpc import Shallow
-from gateway.upstream.base import MAX_MESSAGE, Connection
+from gateway.upstream.aside import Aside
+from gateway.upstream.base import MAX_MESSAGE
 from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.eventstream import EventStream
 from gateway.upstream.exchange import NeedsLoginError, NotifyExchange, request_head, target
-from gateway.upstream.http import ASIDE
 from gateway.upstream.http1 import Exchange, HttpConnection, HttpPool
+from gateway.upstream.onestream import OneStreamConnection
 from gateway.upstream.peer import Peer, initialize_params, peer_from_initialize
 
 log = logging.getLogger("toolyard.upstream")
 
 
-class SseUpstream(Connection):
+class SseUpstream(OneStreamConnection):
     """Answers arrive on the GET stream; each request is a POST to the endpoint that stream named."""
 
     def __init__(
@@ -37,16 +38,11 @@ class SseUpstream(Connection):
         self._url = url
         self._headers = dict(headers)
         self._pool = pool
-        self._pending: dict[int, PendingCall] = {}
         self._endpoint: asyncio.Future[str] | None = None
         self._head = b""
         self._stream: HttpConnection | None = None
-        self._aside: set[asyncio.Task[None]] = set()
+        self._aside = Aside(server, self._post)
         self._closed = False
-
-    @property
-    def calls(self) -> Collection[PendingCall]:
-        return self._pending.values()
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -113,29 +109,7 @@ class SseUpstream(Connection):
             self._endpoint.set_result(target(url))
 
     def _message(self, message: Shallow) -> None:
-        ident = message.get("id")
-        if "method" not in message:
-            number = jsonrpc.number_of(ident)
-            call = self._pending.get(number) if number is not None else None
-            if call is not None:
-                call.answer(message)
-            elif number is not None:
-                self._attribution.answered_late(number)
-            return
-        method = jsonrpc.text(message["method"])
-        if ident is not None:
-            self.serve(message, self._post_quietly)
-        elif method == "notifications/cancelled":
-            self.withdraw(message)
-        elif method == "notifications/progress":
-            for call in self._pending.values():
-                if call.token is not None and _names_token(message, call.ident):
-                    call.notify(message)
-                    return
-        elif method == "notifications/message":
-            self.logged(message)
-        else:
-            self.notice(message)
+        self._take(message, self._aside.post)
 
     def abort(self) -> None:
         """Drop the GET stream."""
@@ -151,6 +125,7 @@ class SseUpstream(Connection):
             call.fail(reason)
         if not self._closed and self.peer is not None:
             self._closed = True
+            self._aside.stop()
             self._on_lost(str(reason))
 
     async def request(
@@ -178,7 +153,7 @@ class SseUpstream(Connection):
             self._attribution.given_up(call)
             if not self._closed and method != "initialize":
                 cancelled = jsonrpc.encode({"requestId": ident, "reason": "cancelled by the caller"})
-                self._post_quietly(jsonrpc.notification("notifications/cancelled", cancelled))
+                self._aside.post(jsonrpc.notification("notifications/cancelled", cancelled))
             raise
         finally:
             call.settle()
@@ -201,28 +176,9 @@ class SseUpstream(Connection):
             posted.settle()
             exchange.abandon()
 
-    def _post_quietly(self, body: bytes) -> None:
-        most, seconds = ASIDE
-        if self._closed or len(self._aside) >= most:
-            return
-
-        async def post() -> None:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._post(body)
-            except (UpstreamError, TimeoutError) as error:
-                log.debug("a message to server '%s' was not taken: %s", self.server, error)
-
-        task = asyncio.create_task(post(), name=f"message to {self.server}")
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
-
     async def close(self) -> None:
         self._closed = True
-        tasks = list(self._aside)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._aside.close()
         self.abort()
         self.stream_ended(UpstreamUnavailable(f"The connection to server '{self.server}' was closed."))
 
@@ -249,8 +205,3 @@ class _Stream(Exchange):
 
     def lost(self, reason: Exception) -> None:
         self._upstream.stream_ended(reason)
-
-
-def _names_token(message: Shallow, ident: int) -> bool:
-    params = jsonrpc.object_of(message.get("params")) or {}
-    return jsonrpc.number_of(params.get("progressToken")) == ident

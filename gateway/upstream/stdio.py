@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 import anyio
@@ -19,9 +19,10 @@ from gateway.errors import RpcError, UpstreamError, UpstreamProtocolError, Upstr
 from gateway.jsonrpc import Shallow
 from gateway.protocol import Era
 from gateway.upstream import base
-from gateway.upstream.base import MAX_MESSAGE, Connection
+from gateway.upstream.base import MAX_MESSAGE
 from gateway.upstream.call import CallSite, PendingCall, Reply
 from gateway.upstream.lifeline import MARKER, Lifeline
+from gateway.upstream.onestream import OneStreamConnection
 from gateway.upstream.peer import (
     Peer,
     WrongEraError,
@@ -47,7 +48,7 @@ WRITE_HIGH_WATER: Final = 4 * 1024 * 1024
 """Bytes that may wait for a child that does not read its stdin, before callers have to wait."""
 
 
-class StdioConnection(Connection):
+class StdioConnection(OneStreamConnection):
     """Starts ``argv`` and speaks newline-delimited JSON-RPC with it.
 
     The reader is tolerant: a line on stdout that is no JSON-RPC message is counted, kept for the
@@ -73,7 +74,6 @@ class StdioConnection(Connection):
         self._log = server_log
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
-        self._pending: dict[int, PendingCall] = {}
         self._exited = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -86,10 +86,6 @@ class StdioConnection(Connection):
     def pid(self) -> int | None:
         """The child's process id while it runs."""
         return self._transport.get_pid() if self._transport and not self._exited.is_set() else None
-
-    @property
-    def calls(self) -> Collection[PendingCall]:
-        return self._pending.values()
 
     async def open(self, timeout: float) -> Peer:
         loop = asyncio.get_running_loop()
@@ -263,41 +259,12 @@ class StdioConnection(Connection):
                 self.wrote(b"[stdout] " + line)
             return
         for message in messages if isinstance(messages, list) else [messages]:
-            self._message(message)
+            self._take(message, self._write_quietly)
 
     def wrote(self, line: bytes) -> None:
         """A line for the server's log."""
         self._last_words = line[:STDERR_LINE].decode(errors="replace").rstrip()
         self._log.write(self._last_words)
-
-    def _message(self, message: Shallow) -> None:
-        ident = message.get("id")
-        if "method" not in message:
-            number = jsonrpc.number_of(ident)
-            call = self._pending.get(number) if number is not None else None
-            if call is not None:
-                call.answer(message)
-            elif number is not None:
-                self._attribution.answered_late(number)
-            return
-        method = jsonrpc.text(message["method"])
-        if ident is not None:
-            self.serve(message, self._write_quietly)
-            return
-        if method == "notifications/cancelled":
-            self.withdraw(message)
-            return
-        if method == "notifications/progress":
-            params = jsonrpc.object_of(message.get("params")) or {}
-            token = jsonrpc.number_of(params.get("progressToken"))
-            call = self._pending.get(token) if token is not None else None
-            if call is not None:
-                call.notify(message)
-            return
-        if method == "notifications/message":
-            self.logged(message)
-            return
-        self.notice(message)
 
     def child_exited(self) -> None:
         """The child has ended, for whatever reason."""

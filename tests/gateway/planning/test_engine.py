@@ -10,42 +10,25 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import Running, alive, running_gateway, until
-from toolset_parts import WORDS, Shelves, Visitor, approve, tool
+from gateway_parts import Running, alive, until
+from toolset_parts import LONG, Shelves, Visitor, planning, tool
 
-from gateway.config.planner import PlannerSettings
 from gateway.planning.engine import Engine, EngineState
 from gateway.upstream.lifeline import MARKER
-from registry.toolsets import read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]  # the first one makes a checkpoint
-LONG = 90.0
-"""Seconds for a start of the engine on a busy machine."""
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SKY = [tool("get_forecast", "Get the weather forecast for a city.", reads=True, inputSchema=CITY)]
 RAIN = {"request": "What is the weather forecast for the city of Paris?"}
 
 
-@contextlib.asynccontextmanager
-async def yard(root: Path, **planner: Any) -> AsyncIterator[Running]:
-    shelves = Shelves(root)
-    shelves.add("sky", SKY)
-    async with running_gateway(
-        shelves.specs,
-        root=root,
-        search=WORDS,
-        first_list_grace=LONG,
-        toolsets={"all": read("all", {"expose": "search"})},
-        planner=PlannerSettings(threads=1, kv_tokens=4096, seconds=LONG, **planner),
-        journal=True,
-    ) as running:
-        await running.gateway.settled()
-        await approve(running, "sky", SKY, "get_forecast")
-        yield running
+def yard(root: Path, **planner: Any) -> AbstractAsyncContextManager[Running]:
+    return planning(root, SKY, "get_forecast", threads=1, kv_tokens=4096, seconds=LONG, **planner)
 
 
 def engine_of(running: Running) -> Engine:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import Request, Running, http_peer, reply, running_gateway
-from toolset_parts import WORDS, Shelves, Visitor, approve, tool
-
-from gateway.config.planner import PlannerSettings
-from registry.toolsets import read
+from gateway_parts import Request, Running, http_peer, reply
+from toolset_parts import LONG, Visitor, planning, tool
 
 pytestmark = pytest.mark.anyio
-LONG = 90.0
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SKY = [tool("get_forecast", "Get the weather forecast for a city.", reads=True, inputSchema=CITY)]
 RAIN = {"request": "What is the weather forecast for the city of Paris?"}
@@ -26,22 +21,8 @@ WRONG = {"plan": [{"id": "1", "tool": "get_forecast", "arguments": {}}]}
 GOOD = {"plan": [{"id": "1", "tool": "get_forecast", "arguments": {"city": "Rome"}}]}
 
 
-@contextlib.asynccontextmanager
-async def yard(root: Path, **planner: Any) -> AsyncIterator[Running]:
-    shelves = Shelves(root)
-    shelves.add("sky", SKY)
-    async with running_gateway(
-        shelves.specs,
-        root=root,
-        search=WORDS,
-        first_list_grace=LONG,
-        toolsets={"all": read("all", {"expose": "search"})},
-        planner=PlannerSettings(seconds=LONG, **planner),
-        journal=True,
-    ) as running:
-        await running.gateway.settled()
-        await approve(running, "sky", SKY, "get_forecast")
-        yield running
+def yard(root: Path, **planner: Any) -> AbstractAsyncContextManager[Running]:
+    return planning(root, SKY, "get_forecast", seconds=LONG, **planner)
 
 
 async def planned(running: Running) -> dict[str, Any]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import Running, running_gateway
-from toolset_parts import WORDS, Shelves, Visitor, approve, said, tool
+from gateway_parts import Running
+from toolset_parts import LONG, Visitor, planning, said, tool
 
 from gateway.bridge import parking
-from gateway.config.planner import PlannerSettings
-from registry.toolsets import read
 
 pytestmark = pytest.mark.anyio
-LONG = 90.0
-"""Seconds for the first plan on a busy machine: it loads the planner."""
 DAYS = {"type": "integer", "minimum": 1, "description": "How many days to look ahead."}
 SKY = [
     tool(
@@ -68,22 +63,8 @@ class Modern(Visitor):
         return key, wanted, result["requestState"]
 
 
-@contextlib.asynccontextmanager
-async def yard(root: Path, **planner: Any) -> AsyncIterator[Running]:
-    shelves = Shelves(root)
-    shelves.add("sky", SKY)
-    async with running_gateway(
-        shelves.specs,
-        root=root,
-        search=WORDS,
-        first_list_grace=LONG,
-        toolsets={"all": read("all", {"expose": "search"})},
-        planner=PlannerSettings(**planner),
-        journal=True,
-    ) as running:
-        await running.gateway.settled()
-        await approve(running, "sky", SKY, "get_outlook", "calls")
-        yield running
+def yard(root: Path, **planner: Any) -> AbstractAsyncContextManager[Running]:
+    return planning(root, SKY, "get_outlook", "calls", **planner)
 
 
 def filled(key: str, state: str, content: dict[str, Any] | None = None, action: str = "accept") -> Any:

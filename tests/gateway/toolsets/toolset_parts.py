@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway_parts import HANDSHAKE, Client, Running, running_gateway, until
 
+from gateway.config.planner import PlannerSettings
 from gateway.config.settings import SearchSettings
 from registry.definition import definition_hash
 from registry.model import ServerSpec, Transport
@@ -18,6 +19,9 @@ from registry.toolsets import read
 
 PEER = Path(__file__).with_name("shelf_peer.py")
 WORDS = SearchSettings(model="")
+
+LONG = 90.0
+"""Seconds for what is loaded on first use, on a busy machine."""
 
 
 def tool(name: str, description: str = "", *, reads: bool | None = None, **more: Any) -> dict[str, Any]:
@@ -95,6 +99,27 @@ async def approve(running: Running, server: str, tools: list[dict[str, Any]], *n
     known = running.gateway.registrar.tools
     await until(lambda: hashes.items() <= {ref.name: ref.hash for ref in known.current(server)}.items(), 20)
     await running.gateway.registrar.approve(server, hashes, "a person")
+
+
+@contextlib.asynccontextmanager
+async def planning(
+    root: Path, tools: list[dict[str, Any]], *approved: str, **planner: Any
+) -> AsyncIterator[Running]:
+    """A gateway that plans over one server, "sky", of whose tools some are approved, at the toolset "all"."""
+    shelves = Shelves(root)
+    shelves.add("sky", tools)
+    async with running_gateway(
+        shelves.specs,
+        root=root,
+        search=WORDS,
+        first_list_grace=LONG,
+        toolsets={"all": read("all", {"expose": "search"})},
+        planner=PlannerSettings(**planner),
+        journal=True,
+    ) as running:
+        await running.gateway.settled()
+        await approve(running, "sky", tools, *approved)
+        yield running
 
 
 class Visitor(Client):
