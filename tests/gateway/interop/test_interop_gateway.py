@@ -161,9 +161,9 @@ def test_lists_are_there_right_after_a_restart_although_the_servers_are_dead(tmp
     with serving(tmp_path) as yard, raw_client(yard) as client:
         started = time.monotonic()
         assert client.tools() == before
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         answer = client.call("a__t000")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
         said = answer["error"]["message"] if "error" in answer else answer["result"]["content"][0]["text"]
         assert "'a'" in said
         dead.unlink()
