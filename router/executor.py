@@ -11,8 +11,9 @@ was killed is taken up where it stood (`resume`).
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import msgspec
 from router.cache import ResultCache
 from router.calling import Calls, CallTool
 from router.check import check, step_problems
-from router.errors import BadRequest, InvalidPlan, NotResumable, PlanError, Unanswered
+from router.errors import BadRequest, InvalidPlan, NotResumable, PlanError, RouterError, Unanswered
 from router.facts import Facts
 from router.journal.journal import LEASE, Journal
 from router.limits import Limits, Slots
@@ -115,14 +116,23 @@ class Executor:
         return running.run, self._go(running, plan)
 
     async def stream(
-        self, steps: AsyncIterable[Step], request: str, options: Options, party: Party = _NOBODY
+        self, steps: AsyncGenerator[Step, None], request: str, options: Options, party: Party = _NOBODY
     ) -> Outcome:
-        """Run a plan while it is being made: read-only steps that need nobody's word start at once.
+        """Run a plan while it is being made, until it is done, or waits for a person (`start_stream`)."""
+        _, going = self.start_stream(steps, request, options, party)
+        return await going
+
+    def start_stream(
+        self, steps: AsyncGenerator[Step, None], request: str, options: Options, party: Party = _NOBODY
+    ) -> tuple[str, Coroutine[Any, Any, Outcome]]:
+        """Begin to run a plan while it is being made: read-only steps that need nobody's word start at once.
 
         Every other step waits until the last one has come and the plan as a whole is valid. Where it
-        is not, what was read is kept, the run has failed, and nothing else was called.
+        is not, or is never finished, what was read is kept, the run has failed, and nothing else was called.
 
+        :param steps: raises `RouterError` where there will be no more of them.
         :param options: with the ``candidates`` that the steps may use.
+        :returns: the run's id, and what has to be awaited for anything to happen.
         """
         tools = self._tools(options.candidates)
         running = self._begin(Plan((), request), options, tools, party)
@@ -130,23 +140,27 @@ class Executor:
 
         async def feed() -> None:
             try:
-                async for step in steps:
-                    _next(step, made, tools)
-                    _sayable(Plan((step,)))
-                    made.append(step)
-                    running.add([step])
+                async with contextlib.aclosing(steps):
+                    async for step in steps:
+                        _next(step, made, tools)
+                        _sayable(Plan((step,)))
+                        made.append(step)
+                        running.add([step])
                 plan = Plan(tuple(made), request)
                 check(plan, _definitions(tools))
                 _answered(plan)
-            except (BadRequest, InvalidPlan, PlanError, Unanswered) as error:
-                running.note("invalid_plan", message=error.message)
-                running.stop("invalid_plan")
+            except RouterError as error:
+                wrong = isinstance(error, (BadRequest, InvalidPlan, PlanError, Unanswered))
+                reason = "invalid_plan" if wrong else "unplanned"
+                running.note(reason, message=error.message)
+                running.stop(reason)
                 return
             running.plan(plan)
             await running.note("planned", fields=_planned(running))
             running.seal()
 
-        return await self._go(running, None, feed, made)
+        self._running[running.run] = running
+        return running.run, self._go(running, None, feed, made)
 
     async def resume(
         self, run: str, party: Party = _NOBODY, *, retry: bool = False, options: Options | None = None
@@ -206,6 +220,8 @@ class Executor:
         await running.note("resumed", fields=again)
         running.add(plan.steps)
         running.seal()
+        if not plan.steps:
+            running.stop("unplanned")  # its process died while the plan was being made
         return running, plan
 
     async def orphans(self) -> list[str]:

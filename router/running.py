@@ -32,6 +32,7 @@ _REASONS: Final = {
     "deadline": "The run's time was over.",
     "cancelled": "The run was cancelled.",
     "invalid_plan": "The plan turned out not to be valid.",
+    "unplanned": "The plan was never finished.",
 }
 
 
@@ -116,6 +117,7 @@ class Running:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._needed_by: dict[str, list[str]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._feeding: asyncio.Task[None] | None = None
         self._fault: BaseException | None = None
 
     # the plan -------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class Running:
         try:
             async with asyncio.TaskGroup() as self._group:
                 if feed is not None:
-                    self._group.create_task(feed(), name=f"run {self.run} plan")
+                    self._feeding = self._group.create_task(feed(), name=f"run {self.run} plan")
                 for id_ in list(self.steps):
                     self._start(id_)
             if self._fault is not None:
@@ -191,7 +193,7 @@ class Running:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            self._group = None
+            self._group = self._feeding = None
             timer.cancel()
             if beat is not None:
                 beat.cancel()
@@ -213,6 +215,8 @@ class Running:
             self.sealed.set()
             for task in list(self._tasks.values()):
                 task.cancel()
+            if self._feeding is not None and self._feeding is not asyncio.current_task():
+                self._feeding.cancel()
 
     def hear(self, step: str, decision: Decision) -> None:
         """Take a person's word while the run is under way."""

@@ -15,7 +15,7 @@ from gateway.admin.runs import told
 from gateway.admin.wire import guarded, json_answer
 from gateway.app import Gateway
 from gateway.errors import RpcError
-from gateway.planning.planners import Proposal
+from gateway.planning.planners import Draft
 from gateway.planning.tools import MAX_REQUEST, proposed
 from gateway.toolsets.finding import Scopes
 from gateway.toolsets.project import Projection
@@ -55,7 +55,7 @@ class PlanRoutes:
         proposal = await self._gateway.planners.propose(body.request, *await self._scoped())
         found = proposed(proposal)
         found.pop("next", None)
-        return json_answer({**found, **_chosen_from(proposal)})
+        return json_answer({**found, **_chosen_from(proposal.draft)})
 
     async def planner(self, request: Request) -> Response:
         """Which planner is in use, and why; with ``probe=1`` a remote endpoint is asked what it can do."""
@@ -84,17 +84,17 @@ class PlanRoutes:
         return kept
 
 
-def _chosen_from(proposal: Proposal) -> dict[str, Any]:
+def _chosen_from(draft: Draft) -> dict[str, Any]:
     """The candidates, and which wish of the request each of them may answer."""
     wishes = [
         {
             "text": wish.text,
             "tools": [
-                {"name": proposal.names[candidate.tool[:2]], "score": candidate.score, "why": candidate.why}
+                {"name": draft.names[candidate.tool[:2]], "score": candidate.score, "why": candidate.why}
                 for candidate in wish.candidates
-                if candidate.tool[:2] in proposal.names
+                if candidate.tool[:2] in draft.names
             ],
         }
-        for wish in proposal.grounding.wishes
+        for wish in draft.grounding.wishes
     ]
-    return {"candidates": list(proposal.names.values()), "wishes": wishes, "mode": proposal.grounding.mode}
+    return {"candidates": list(draft.names.values()), "wishes": wishes, "mode": draft.grounding.mode}

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.bridge.parking import Unanswered
 from gateway.errors import UpstreamError
 from gateway.planning.runs import Runs
 from gateway.policy.consent import visible
-from gateway.toolsets.asking import ask_text
+from gateway.toolsets.asking import ask_form, ask_text
 from gateway.upstream.call import CallSite
 
 if TYPE_CHECKING:
-    from router.plan import Plan, Step
-    from router.running import Options
+    from router.plan import Step
+    from router.running import Party
     from router.runs import Question, Verdict
 
+T = TypeVar("T")
 
-async def followed(runs: Runs, plan: Plan, options: Options, site: CallSite, wait: float) -> str:
+
+async def followed(
+    runs: Runs,
+    begin: Begin,
+    site: CallSite,
+    wait: float,
+) -> str:
     """Run a plan for a caller, up to its end, or for so many seconds. Returns the run's id.
 
     A person who is being asked is waited for. Giving the call up gives the run up. A run that is still under
@@ -26,10 +35,8 @@ async def followed(runs: Runs, plan: Plan, options: Options, site: CallSite, wai
 
     :raises RouterError: the plan may not run.
     """
-    from router.running import Party
-
-    asking = _Asking(site)
-    run = await runs.start(plan, options, Party(ask=asking.ask))
+    asking = Asking(site)
+    run = await begin(asking)
     site.forward_cancel(_Given(runs, run, asking))
     try:
         ended = await runs.wait(run, wait)
@@ -40,12 +47,12 @@ async def followed(runs: Runs, plan: Plan, options: Options, site: CallSite, wai
     return run
 
 
-class _Asking:
+class Asking:
     """Puts the questions of a run to its caller's person, as long as the call is open."""
 
     def __init__(self, site: CallSite) -> None:
         self._site = site
-        self._tasks: set[asyncio.Task[bool | None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @property
@@ -53,27 +60,39 @@ class _Asking:
         """Whether somebody is being asked."""
         return bool(self._tasks)
 
+    @property
+    def party(self) -> Party:
+        """The caller's person, as a run knows them."""
+        from router.running import Party
+
+        return Party(ask=self.ask)
+
     async def ask(self, run: str, step: Step, question: Question) -> Verdict | None:
         """A person's word; None where there is none, or not as long as the call lasts."""
         from router.runs import Verdict
 
-        if self._closed:
-            return None
         flows = "".join(f"\n- {visible(flow)}" for flow in question.flows)
         text = f"{visible(question.text)}{flows}\nArguments: {visible(question.preview)}"
-        task = asyncio.create_task(ask_text(self._site, text))
+        allowed = await self._put(partial(ask_text, self._site, text))
+        if allowed is None:
+            return None
+        return Verdict.APPROVE if allowed else Verdict.DENY
+
+    async def form(self, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
+        """What a person fills in; None where there is nobody, or not as long as the call lasts."""
+        return await self._put(partial(ask_form, self._site, text, schema, call_waits=False))
+
+    async def _put(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        if self._closed:
+            return None
+        task = asyncio.create_task(ask())
         self._tasks.add(task)
         try:
             await asyncio.wait([task])
         finally:
             self._tasks.discard(task)
             task.cancel()
-        if task.cancelled():
-            return None
-        allowed = task.result()
-        if allowed is None:
-            return None
-        return Verdict.APPROVE if allowed else Verdict.DENY
+        return None if task.cancelled() else task.result()
 
     def close(self) -> None:
         """Withdraw what is being asked: the steps park."""
@@ -82,12 +101,16 @@ class _Asking:
             task.cancel()
 
 
+Begin = Callable[[Asking], Awaitable[str]]
+"""Begins a run, with what asks its caller's person. Returns its id."""
+
+
 class _Given(CallSite):
     """The run of a call: giving the call up gives the run up, but a client that stays away only parks it."""
 
     __slots__ = ("_asking", "_run", "_runs")
 
-    def __init__(self, runs: Runs, run: str, asking: _Asking) -> None:
+    def __init__(self, runs: Runs, run: str, asking: Asking) -> None:
         super().__init__()
         self._runs, self._run, self._asking = runs, run, asking
 

@@ -14,7 +14,7 @@ import anyio.to_thread
 from gateway import jsonrpc, protocol
 from gateway.errors import ConfigError, GatewayError
 from gateway.jsonrpc import Shallow
-from gateway.planning.asking import followed
+from gateway.planning.asking import Begin, followed
 from gateway.planning.runs import Runs
 from gateway.protocol import Era
 from gateway.upstream.base import Connection
@@ -134,7 +134,9 @@ class ComposedConnection(Connection):
             return _failed("arguments must be a JSON object.")
         options = Options(consent=Consent.READS, candidates=tool.tools, replans=0)
         wait = max(timeout - _MARGIN, timeout / 2)
-        run = await followed(self._runs, tool.plan(values), options, site, wait)
+        plan = tool.plan(values)
+        begin: Begin = lambda asking: self._runs.start(plan, options, asking.party)  # noqa: E731
+        run = await followed(self._runs, begin, site, wait)
         await anyio.to_thread.run_sync(composites.used, tool.name)
         return await self._outcome(tool, run)
 

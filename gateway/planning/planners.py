@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from gateway.finder import Finder
 from gateway.planning.choice import Choice, shown, token_of
 from gateway.planning.engine import Engine, EngineState
 from gateway.planning.examples import Examples
-from gateway.threads import daemon
+from gateway.threads import daemon, daemon_stream
 from gateway.toolsets.finding import Filters, Scopes
 from gateway.toolsets.project import Projection
 from gateway.upstream.call import CallSite
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from registry.search.service import SearchService
     from router.errors import RouterError
     from router.ground import Grounding
-    from router.plan import Definition, Plan
-    from router.planner.base import Planner
+    from router.plan import Definition, Plan, Step
+    from router.planner.base import Planner, StepWriter
     from router.planner.endpoint import Endpoint
     from router.replan import Situation
 
@@ -48,18 +48,35 @@ PROBE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """A plan for a request, and what it was chosen from.
+class Draft:
+    """What a plan for a request can be made of, and the planner that is to make it.
 
     :param tools: the candidates, by the names of the projection.
     :param names: the same names by (server, the server's name for it).
-    :param planner: what made it.
+    :param otherwise: what an empty plan says.
     """
 
-    plan: Plan
+    request: str
     tools: Mapping[str, Definition]
     names: Mapping[tuple[str, str], str]
     grounding: Grounding
+    planner: Planner
+    otherwise: str
+
+    @property
+    def empty(self) -> Proposal:
+        """The plan that calls nothing."""
+        from router.plan import Plan
+
+        return Proposal(Plan((), self.request, self.otherwise), self, self.planner.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan for a request, what it was made of, and the name of the planner that made it in the end."""
+
+    plan: Plan
+    draft: Draft
     planner: str
 
 
@@ -127,6 +144,15 @@ class Planners:
     ) -> Proposal:
         """A plan over the tools of a projection, by the names it has for them; empty where none fits.
 
+        Raises what `draft` raises.
+        """
+        return await self.made(await self.draft(request, projection, scopes, site))
+
+    async def draft(
+        self, request: str, projection: Projection, scopes: Scopes, site: CallSite | None = None
+    ) -> Draft:
+        """The candidates for a plan among the tools of a projection, and the planner.
+
         :param site: whose request it is, where that is a client whose model may be asked.
         :raises BadRequest: the request is empty.
         :raises RegistryError: search failed.
@@ -136,7 +162,6 @@ class Planners:
         from gateway.planning.facts import definition_of
         from router.errors import BadRequest
         from router.ground import ground
-        from router.plan import Plan
 
         if not request.strip():
             raise BadRequest("The request is empty.", "Say what is to be done.")
@@ -156,12 +181,38 @@ class Planners:
             if name is None or (found := definition_of(projection.tools[name])) is None:
                 continue  # gone since the search began, or no tool that a plan can call
             tools[name], names[ref] = found, name
-        planner = await self._planner(site)
-        if not tools:
-            plan = Plan((), request, NONE_FITS if projection.tools else NO_TOOLS)
-            return Proposal(plan, tools, names, grounding, planner.name)
-        plan = await self._made(planner, request, tuple(tools.values()))
-        return Proposal(plan, tools, names, grounding, await self._maker(planner, plan))
+        otherwise = NONE_FITS if projection.tools else NO_TOOLS
+        return Draft(request, tools, names, grounding, await self._planner(site), otherwise)
+
+    async def made(self, draft: Draft) -> Proposal:
+        """The plan."""
+        if not draft.tools:
+            return draft.empty
+        tools = tuple(draft.tools.values())
+        async with self._turn(draft.planner):
+            plan = await daemon(partial(plan_plainly, draft.planner, draft.request, tools), "plan")
+        return Proposal(plan, draft, await self._maker(draft.planner, plan))
+
+    def writing(self, draft: Draft) -> AsyncGenerator[Step, None] | None:
+        """The steps of the plan while it is being made; None where the planner gives it as a whole alone.
+
+        Reading them raises RouterError where there is no next step to be had.
+        """
+        from router.planner.base import StepWriter
+
+        planner = draft.planner
+        if not draft.tools or not isinstance(planner, StepWriter):
+            return None
+        work = partial(stream_plainly, planner, draft.request, tuple(draft.tools.values()))
+
+        async def steps() -> AsyncGenerator[Step, None]:
+            async with self._turn(draft.planner), contextlib.aclosing(daemon_stream(work, "plan")) as made:
+                async for step in made:
+                    yield step
+            if self.engine is not None:
+                self.engine.answered()
+
+        return steps()
 
     def composed(self, server: str) -> bool:
         """Whether the tools of a server are plans of our own, which no other plan calls."""
@@ -173,15 +224,9 @@ class Planners:
         from router.planner.again import plan_again
 
         planner = await self._planner(None)
-        with self._at_work():
-            async with self._turns[planner.name]:
-                work = partial(plan_again, partial(plan_plainly, planner), situation)
-                return await daemon(work, "plan again")
-
-    async def _made(self, planner: Planner, request: str, tools: Sequence[Definition]) -> Plan:
-        with self._at_work():
-            async with self._turns[planner.name]:
-                return await daemon(partial(plan_plainly, planner, request, tools), "plan")
+        async with self._turn(planner):
+            work = partial(plan_again, partial(plan_plainly, planner), situation)
+            return await daemon(work, "plan again")
 
     async def _maker(self, planner: Planner, plan: Plan) -> str:
         """What made a plan in the end."""
@@ -192,10 +237,12 @@ class Planners:
             self.engine.answered()
         return made or planner.name
 
-    @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _turn(self, planner: Planner) -> AsyncGenerator[None, None]:
+        """A plan is being made: not too many at a time, and the engine does not end meanwhile."""
         with self.engine.used() if self.engine is not None else contextlib.nullcontext():
-            yield
+            async with self._turns[planner.name]:
+                yield
 
     async def _planner(self, site: CallSite | None) -> Planner:
         """The planner for one plan: the one that was chosen, or rules that say why it is not."""
@@ -296,10 +343,22 @@ def _load(encoder: Any) -> Planner:
 
 def plan_plainly(planner: Planner, request: str, tools: Sequence[Definition]) -> Plan:
     """A plan by a planner that sees tools without their servers' prefixes, wherever that leaves them apart."""
-    plain = plain_names(tools)
-    own = {plain[tool.name]: tool.name for tool in tools}
-    made = planner.plan(request, [replace(tool, name=plain[tool.name]) for tool in tools])
+    plain, own = _plainly(tools)
+    made = planner.plan(request, plain)
     return replace(made, steps=tuple(replace(step, tool=own[step.tool]) for step in made.steps))
+
+
+def stream_plainly(planner: StepWriter, request: str, tools: Sequence[Definition]) -> Iterator[Step]:
+    """The same step by step."""
+    plain, own = _plainly(tools)
+    for step in planner.stream(request, plain):
+        yield replace(step, tool=own[step.tool])
+
+
+def _plainly(tools: Sequence[Definition]) -> tuple[list[Definition], dict[str, str]]:
+    """The tools by their plain names, and by those their own."""
+    plain = plain_names(tools)
+    return [replace(tool, name=plain[tool.name]) for tool in tools], {v: k for k, v in plain.items()}
 
 
 def plain_names(tools: Iterable[Definition]) -> dict[str, str]:

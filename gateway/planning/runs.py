@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from router.composite import Composites
     from router.executor import Executor, Outcome
     from router.memory import PlanMemory
-    from router.plan import Plan
+    from router.plan import Plan, Step
     from router.replan import Replanner
     from router.running import Options, Party
     from router.runs import Run, StepState, Verdict
@@ -154,6 +154,17 @@ class Runs:
         self._drive(run, going)
         return run
 
+    async def start_stream(
+        self, steps: AsyncGenerator[Step, None], request: str, options: Options, party: Party | None = None
+    ) -> str:
+        """Begin a run of a plan that is still being made (`router.executor.Executor.start_stream`)."""
+        from router.running import Party
+
+        executor = await self.executor()
+        run, going = executor.start_stream(steps, request, options, party or Party())
+        self._drive(run, going)
+        return run
+
     async def resume(self, run: str, *, retry: bool = False) -> None:
         """Take up a run where it stands, in the background. Raises RouterError."""
         from router.errors import NotResumable
@@ -221,6 +232,8 @@ class Runs:
                 await self._remember(outcome)
         except RouterError as error:
             log.error("run %s stopped: %s", run, error)
+        except Exception:  # one run must not end the gateway
+            log.exception("run %s broke", run)
         finally:
             self._scopes.discard(scope)
             self._ended.pop(run).set()

@@ -6,15 +6,18 @@ otherwise the run parks, and `toolyard runs approve` goes on with it. Nothing a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from gateway import jsonrpc
-from gateway.planning.asking import followed
-from gateway.planning.planners import Planners, Proposal
+from gateway.planning.asking import Asking, Begin, followed
+from gateway.planning.planners import Draft, Planners, Proposal
 from gateway.planning.runs import Runs
 from gateway.toolsets.asking import ask_form
 from gateway.toolsets.finding import Scopes
@@ -23,7 +26,11 @@ from gateway.upstream.call import CallSite
 from registry.model import ItemKind
 
 if TYPE_CHECKING:
-    from router.plan import Definition, Plan
+    from router.plan import Definition, Plan, Step
+    from router.running import Options
+
+AskForm = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+"""Has a person fill in a form: a text and its schema in, what they put in out, None where nobody does."""
 
 PLAN: Final = "plan"
 RUN: Final = "run"
@@ -174,44 +181,92 @@ class PlanTools:
         from router.plan import from_json
         from router.running import Options
 
-        proposal = None
+        always = projection.toolset.consent == "always"
+        options = Options(consent=Consent.ASK if always else Consent.READS)
         if request.plan is None:
             if not request.request.strip():
                 raise Refused("There is nothing to run: give a plan, or the request in words.")
-            proposal = await self._planners.propose(request.request, projection, scopes, site)
-            plan, tools = proposal.plan, proposal.tools
+            draft = await self._planners.draft(request.request, projection, scopes, site)
+            plain = _plain_names(projection)
+            options = replace(options, candidates=tuple(plain[ref] for ref in draft.names))
+            done = await self._while_planned(site, request, draft, projection, options)
+            if done is not None:
+                return done
+            proposal = await self._planners.made(draft)
+            plan, tools = proposal.plan, draft.tools
             if not plan.steps:
-                return {**proposed(proposal), "next": "Nothing was run."}
+                return _nothing(proposal)
         else:
             plan = from_json({"plan": request.plan, "request": request.request})
             used = (projection.tools.get(step.tool) for step in plan.steps)
             tools = {e.exposed: d for e in used if e is not None and (d := definition_of(e)) is not None}
-        plan = await self._answered(site, plan, tools)
+        plan = await self._answered(partial(ask_form, site), plan, tools)
         if plan.asks():
             return {**planned(plan, tools), "next": _UNANSWERED}
-        always = projection.toolset.consent == "always"
-        plain = _plain_names(projection)
-        candidates = tuple(plain[ref] for ref in proposal.names) if proposal is not None else ()
-        options = Options(consent=Consent.ASK if always else Consent.READS, candidates=candidates)
-
-        run = await followed(self._runs, self._own_names(plan, projection), options, site, request.wait)
+        plan = self._own_names(plan, projection)
+        begin: Begin = lambda asking: self._runs.start(plan, options, asking.party)  # noqa: E731
+        run = await followed(self._runs, begin, site, request.wait)
         return await self._view(run, 0, projection)
 
+    async def _while_planned(
+        self, site: CallSite, request: RunRequest, draft: Draft, projection: Projection, options: Options
+    ) -> dict[str, Any] | None:
+        """Run a plan whose steps come one by one: what only reads is called while the rest is being made.
+
+        None where the planner does not give steps, or gave none to the end: the plan is to be made as a whole.
+        """
+        from router.errors import RouterError, Unanswered
+        from router.planner.unfolding import Unfolding
+
+        writing = self._planners.writing(draft)
+        if writing is None:
+            return None
+        unfolding = Unfolding(request.request, draft.tools)
+        own = dict(zip(draft.names.values(), options.candidates, strict=True))
+        unanswered = None
+
+        async def steps(first: Step, asking: Asking) -> AsyncGenerator[Step, None]:
+            nonlocal unanswered
+            async with contextlib.aclosing(writing):
+                if unfolding.take(first):
+                    yield replace(first, tool=own[first.tool])
+                async for step in writing:
+                    if unfolding.take(step):
+                        yield replace(step, tool=own[step.tool])
+            plan = await self._answered(asking.form, unfolding.whole(), draft.tools)
+            if plan.asks():
+                unanswered = {**planned(plan, draft.tools), "next": _UNANSWERED}
+                raise Unanswered("The plan asks for values that nobody gave.")
+            for step in unfolding.rest(plan):
+                yield replace(step, tool=own[step.tool])
+
+        try:
+            first = await anext(writing, None)
+        except RouterError:
+            return None
+        if first is None:
+            return _nothing(draft.empty)
+
+        begin: Begin = lambda asking: self._runs.start_stream(  # noqa: E731
+            steps(first, asking), request.request, options, asking.party
+        )
+        run = await followed(self._runs, begin, site, request.wait)
+        found = unanswered or await self._view(run, 0, projection)
+        return None if found.get("reason") == "unplanned" else found
+
     @staticmethod
-    async def _answered(site: CallSite, plan: Plan, tools: Mapping[str, Definition]) -> Plan:
+    async def _answered(ask: AskForm, plan: Plan, tools: Mapping[str, Definition]) -> Plan:
         """The plan with what the person has answered, where their client can ask them."""
         from gateway.planning.questions import answered, form, questions_of
 
         questions = questions_of(plan, tools)
         if not questions:
             return plan
-        given = await ask_form(site, "Some values are missing for what was asked for.", form(questions))
+        given = await ask("Some values are missing for what was asked for.", form(questions))
         return answered(plan, questions, given) if given is not None else plan
 
     def _own_names(self, plan: Plan, projection: Projection) -> Plan:
         """The plan with every tool under the gateway's own name for it; only the toolset's may be in it."""
-        from dataclasses import replace
-
         plain = _plain_names(projection)
         steps = []
         for step in plan.steps:
@@ -265,10 +320,14 @@ def planned(plan: Plan, tools: Mapping[str, Definition]) -> dict[str, Any]:
 
 def proposed(proposal: Proposal) -> dict[str, Any]:
     """A plan that was made for a request, with what made it."""
-    found = {**planned(proposal.plan, proposal.tools), "planner": proposal.planner}
+    found = {**planned(proposal.plan, proposal.draft.tools), "planner": proposal.planner}
     if "questions" in found:
         found["next"] = _UNANSWERED
     return found
+
+
+def _nothing(proposal: Proposal) -> dict[str, Any]:
+    return {**proposed(proposal), "next": "Nothing was run."}
 
 
 def _read(arguments: Any, kind: Any) -> Any:

@@ -91,10 +91,12 @@ async def ask_text(caller: CallSite, text: str) -> bool | None:
     return await _put(caller, _elicitation(text), said, RUN_LIFETIME, call_waits=False)
 
 
-async def ask_form(caller: CallSite, text: str, schema: dict[str, Any]) -> dict[str, Any] | None:
+async def ask_form(
+    caller: CallSite, text: str, schema: dict[str, Any], *, call_waits: bool = True
+) -> dict[str, Any] | None:
     """Have a person fill in a form: what they put in. None where this client cannot be asked, or they leave.
 
-    Raises UpstreamError where the call is given up meanwhile.
+    Raises UpstreamError where the call is given up meanwhile and ``call_waits``.
     """
 
     def filled(answer: Shallow | None) -> dict[str, Any] | None:
@@ -102,7 +104,7 @@ async def ask_form(caller: CallSite, text: str, schema: dict[str, Any]) -> dict[
         value = jsonrpc.value(content) if content is not None else None
         return value if isinstance(value, dict) else None
 
-    return await _put(caller, _elicitation(text, schema), filled, RUN_LIFETIME)
+    return await _put(caller, _elicitation(text, schema), filled, RUN_LIFETIME, call_waits=call_waits)
 
 
 async def ask_model(caller: CallSite, talk: Sequence[Mapping[str, str]], seconds: float) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from router.errors import RouterError
-from router.plan import Definition, Plan
+from router.plan import Definition, Plan, Step
 from router.shapes import Shape
 
 Recall = Callable[[str, Sequence[Definition]], Sequence[Shape]]
@@ -30,6 +30,19 @@ class Planner(Protocol):
 
         :param tools: the candidates, their names unique.
         :raises RouterError: the request cannot be planned at all.
+        """
+
+
+@runtime_checkable
+class StepWriter(Protocol):
+    """A planner that can give a plan step by step, while it makes it."""
+
+    def stream(self, request: str, tools: Sequence[Definition]) -> Iterator[Step]:
+        """The steps as they come; none where no tool fits. Blocks between them.
+
+        Each is held to the schema of its tool; the plan as a whole is for the caller to check (`Unfolding`).
+
+        :raises RouterError: there is no next step to be had.
         """
 
 

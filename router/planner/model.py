@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 from router.errors import BadRequest, MalformedPlan, ModelFailed, ModelUnavailable, RequestRefused
@@ -93,6 +94,16 @@ class ModelPlanner:
         except TimeoutError:
             raise self._late() from None
 
+    def stream(self, request: str, tools: Sequence[Definition]) -> Iterator[Step]:
+        """The steps of a plan as they are written; a `router.planner.base.StepWriter`.
+
+        :raises ModelFailed: there is no next step to be had.
+        """
+        with self._talking() as connection:
+            if self.endpoint.ability(connection) is Ability.NONE:
+                raise ModelFailed(f"{self.endpoint.url} writes plans as a whole alone.")
+            yield from self.steps(request, tools, connection)
+
     def steps(self, request: str, tools: Sequence[Definition], connection: Connection) -> Iterator[Step]:
         """The steps one by one, each as soon as it is written, for an endpoint that holds to schemas.
 
@@ -116,20 +127,29 @@ class ModelPlanner:
             yield step
 
     def _by_model(self, request: str, tools: Sequence[Definition]) -> Plan:
+        with self._talking() as connection:
+            if self.endpoint.ability(connection) is Ability.NONE:
+                return self._whole(connection, request, tools)
+            try:
+                return self._by_steps(connection, request, tools)
+            except RequestRefused as error:
+                if error.status not in (400, 422):
+                    raise
+                return self._whole(connection, request, tools)  # a schema it cannot hold to
+
+    @contextmanager
+    def _talking(self) -> Iterator[Connection]:
+        """A connection for one plan; one that could not be had is not tried again at once.
+
+        :raises ModelUnavailable: there is none, or the time for the plan is over.
+        """
         with self._lock:
             rest = self._rest
         if rest is not None and time.monotonic() < rest[0]:
             raise rest[1]
         try:
             with self.endpoint.connect(time.monotonic() + self._seconds) as connection:
-                if self.endpoint.ability(connection) is Ability.NONE:
-                    return self._whole(connection, request, tools)
-                try:
-                    return self._by_steps(connection, request, tools)
-                except RequestRefused as error:
-                    if error.status not in (400, 422):
-                        raise
-                    return self._whole(connection, request, tools)  # a schema it cannot hold to
+                yield connection
         except TimeoutError:
             raise self._late() from None
         except ModelUnavailable as error:

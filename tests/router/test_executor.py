@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from run_parts import Gate, Town, answering, failing, house, plan, ref, result, 
 
 from router.calling import Call
 from router.consent import Consent
-from router.errors import BadRequest, CallFailed, InvalidPlan, NotResumable, Unanswered
+from router.errors import (
+    BadRequest,
+    CallFailed,
+    InvalidPlan,
+    ModelUnavailable,
+    NotResumable,
+    Unanswered,
+)
 from router.limits import Limits
 from router.plan import Step, from_json
 from router.running import Options, Party
@@ -405,7 +412,7 @@ async def test_a_number_that_came_as_text_goes_into_a_number(tmp_path: Path, tow
 
 async def steps_of(
     *steps: dict[str, Any], then: asyncio.Event | None = None, seen: list[str]
-) -> AsyncIterator[Step]:
+) -> AsyncGenerator[Step, None]:
     for one in steps:
         (made,) = from_json([one]).steps
         yield made
@@ -474,6 +481,47 @@ async def test_of_a_plan_that_turns_out_wrong_only_reads_were_made_and_they_are_
     assert outcome.run.reason == "invalid_plan"
     assert town.count("write") == 0
     assert outcome.steps["2"].status is StepStatus.CANCELLED
+
+
+async def test_of_a_plan_that_is_never_finished_only_reads_were_made_and_it_is_not_resumed(
+    tmp_path: Path, town: Town
+) -> None:
+    town.tool("read", read=True)
+    town.tool("write")
+
+    async def broken() -> AsyncGenerator[Step, None]:
+        async for one in steps_of(step("1", "read"), step("2", "write"), seen=[]):
+            yield one
+        while not town.count("read"):
+            await asyncio.sleep(0)
+        raise ModelUnavailable("It went away.")
+
+    async with house(tmp_path, town) as executor:
+        options = Options(consent=Consent.ALL, candidates=("read", "write"))
+        outcome = await executor.stream(broken(), "do it", options)
+        assert (outcome.status, outcome.run.reason) == (RunStatus.FAILED, "unplanned")
+        assert (town.count("read"), town.count("write")) == (1, 0)
+        with pytest.raises(NotResumable):
+            await executor.resume(outcome.run.id)
+
+
+async def test_a_run_whose_process_died_while_it_was_planned_has_failed(tmp_path: Path, town: Town) -> None:
+    town.tool("read", read=True)
+    never = asyncio.Event()
+    async with house(tmp_path, town) as executor:
+        steps = steps_of(step("1", "read"), then=never, seen=[])
+        run, going = executor.start_stream(steps, "do it", Options(candidates=("read",)))
+        task = asyncio.create_task(going)
+        while not town.count("read"):
+            await asyncio.sleep(0)
+        await executor.journal.read(lambda records: records.runs())  # what is queued before it is on disk
+        task.cancel()
+        await asyncio.wait([task])
+    async with house(tmp_path, town) as executor:
+        assert await executor.orphans() == [run]
+        outcome = await executor.resume(run)
+        assert (outcome.status, outcome.run.reason) == (RunStatus.FAILED, "unplanned")
+        assert town.count("read") == 1
 
 
 async def test_what_happened_is_a_history_a_person_can_read(tmp_path: Path, town: Town) -> None:
