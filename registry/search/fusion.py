@@ -5,11 +5,11 @@ Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023: a con
 scores beats rank fusion). A request of several clauses scores each tool by the whole and by the
 clause it fits best, so that each wish brings its own tool up.
 
-The tools that belong together in a task often come from one server, so a tool is lifted by what its
-server is worth. For a request of one clause that is the server's best tool. For several it is how well
-the server answers all of them between its tools, measured by the best there is for each clause, and to
-a high power: a server that has something good for every wish lifts its tools far above those of
-one that has the best for a single wish, and where the wishes need several servers, none is lifted.
+The tools that belong together in a task often come from one server, so where a request has several
+clauses a tool is lifted by how well its server answers all of them between its tools, measured by the
+best there is for each clause, and to a high power: a server that has something good for every wish lifts
+its tools above those of one that has the best for a single wish, and where the wishes need several
+servers, none is lifted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ LEXICAL: Final = 0.4
 """Weight of the words; the vectors have the rest."""
 WHOLE: Final = 0.3
 """Weight of the whole request where it has clauses; the best clause has the rest."""
-SERVER: Final = 0.2
-"""Weight of the best tool of the same server, for a request of one clause."""
-COVER: Final = 1.5
+COVER: Final = 0.5
 """Weight of how well the same server answers all clauses, where there are several."""
 STEEP: Final = 10
 """The power of that: a server that reaches 0.9 of the best for each clause has 0.35 of the lift, one of 0.7
@@ -90,8 +88,7 @@ def fuse(
         both = np.where(allowed, both, np.float32(-1.0))
     whole = both[0]
     if len(both) == 1:
-        score = whole + SERVER * _best(whole, servers, count)[servers]
-        return Fused(_within(score, allowed), both, 1.0 + SERVER, ())
+        return Fused(whole, both, 1.0, ())
     clauses = both[1:]
     parts = WHOLE * whole + (1.0 - WHOLE) * clauses
     covered_by = [
@@ -100,14 +97,10 @@ def fuse(
     ]
     lift = COVER * np.mean(covered_by, axis=0) ** STEEP
     score = parts.max(axis=0) + lift[servers].astype(np.float32)
+    if allowed is not None:
+        score = np.where(allowed, score, np.float32(-1.0))
     firsts = tuple(dict.fromkeys(int(slot) for slot in parts.argmax(axis=1)))
-    return Fused(_within(score, allowed), both, 1.0 + COVER, firsts)
-
-
-def _within(score: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    import numpy as np
-
-    return score if allowed is None else np.where(allowed, score, np.float32(-1.0))
+    return Fused(score, both, 1.0 + COVER, firsts)
 
 
 def _best(scores: NDArray[np.float32], servers: NDArray[np.int32], count: int) -> NDArray[np.float32]:
@@ -138,9 +131,7 @@ def fuse_words(
     whole = {slot: score / peak for slot, score in whole.items()}
     numbers = index.server_numbers
     if len(scaled) == 1:
-        top = _best_words(whole, numbers)
-        found_by = {slot: (score + SERVER * top[numbers[slot]], 0) for slot, score in whole.items()}
-        return FusedWords(found_by, 1.0 + SERVER, ())
+        return FusedWords({slot: (score, 0) for slot, score in whole.items()}, 1.0, ())
     covered: dict[int, float] = {}
     for mine in scaled:
         for server, score in _best_words(mine, numbers).items():

@@ -171,7 +171,7 @@ def weights(**values: float) -> Iterator[None]:
 def choose(cases: list[Case], adapters: dict[str, Adapter]) -> None:
     """The weights of servers over clauses, chosen for each set by the others alone, as its adapter was."""
     found: dict[tuple[float, float], dict[str, float]] = {}
-    for steep, cover in ((1, 0.0), *itertools.product((4, 10, 16), (0.5, 1.5, 2.5))):
+    for steep, cover in ((1, 0.0), *itertools.product((5, 10, 20), (0.25, 0.5, 1.0))):
         with weights(STEEP=steep, COVER=cover):
             found[steep, cover] = {
                 case.name: mean(case.measure(case.by_engine(adapt=adapters[case.name])))["ndcg@10"]
@@ -196,10 +196,9 @@ def quality(cases: list[Case], macro: list[str], save: Path | None, nested: bool
     table("words (BM25)", lambda case: case.by_engine(split=False, vectors=False))
     table("vectors (cosine)", Case.by_vectors)
     table("rank fusion (RRF 60)", Case.by_ranks)
-    with weights(SERVER=0.0, COVER=0.0):
+    with weights(COVER=0.0):
         table("score fusion", lambda case: case.by_engine(split=False))
         table("+ clauses", lambda case: case.by_engine())
-    table("no clauses, servers", lambda case: case.by_engine(split=False))
     table("+ servers over clauses", lambda case: case.by_engine())
     small = [case for case in cases if case.name in macro]
     if len(small) < 2:
