@@ -10,13 +10,14 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from servers.convert import schema
+from servers.convert.borrowed import Neighbours
 from servers.convert.docstrings import Example
 from servers.convert.repair import missing_in
 from servers.convert.trials import Trial, made_up, of_kind, trials
@@ -88,13 +89,13 @@ class Reviewer:
         """Whether the budget is spent."""
         return time.monotonic() > self._deadline
 
-    def review(self, tool: Tool, examples: Sequence[Example], review: Review) -> Evidence:
+    def review(self, tool: Tool, calls: Iterable[Trial], review: Review) -> Evidence:
         """Try one tool until it answers; then try it with other arguments."""
         last = Evidence(outcome="unreviewed", note="there was no time to review it")
         answered: Evidence | None = None
         values: list[str] = []
         tried: list[dict[str, Any]] = []
-        for trial in trials(tool, examples):
+        for trial in calls:
             if self.out_of_time():
                 break
             if trial.arguments in tried:  # an example may show what would be made up: that is no other input
@@ -172,9 +173,10 @@ def run(
         for tool in tools:
             if reviewer.out_of_time() or answered >= enough:
                 break
-            found = reviewer.review(tool, examples.get(tool.name, []), review)
+            found = reviewer.review(tool, trials(tool, examples.get(tool.name, [])), review)
             review.evidence[tool.name] = found
             answered += found.outcome == "answer"
+        _ask_neighbours(reviewer, tools, review)
     finally:
         reviewer.close()
     second = Reviewer(place, preload, max(2.0, seconds / 2))
@@ -197,6 +199,23 @@ def run(
     finally:
         second.close()
     return review
+
+
+def _ask_neighbours(reviewer: Reviewer, tools: Sequence[Tool], review: Review) -> None:
+    """Try what was refused with the values of tools that answered."""
+    answers = [
+        (tool, found)
+        for tool in tools
+        if (found := review.evidence.get(tool.name)) is not None and found.outcome == "answer"
+    ]
+    neighbours = Neighbours(answers)
+    for tool in tools:
+        before = review.evidence.get(tool.name)
+        if before is None or before.outcome != "refusal" or tool.kind == "cli":
+            continue
+        found = reviewer.review(tool, neighbours.trials(tool), review)
+        if found.outcome == "answer":
+            review.evidence[tool.name] = found
 
 
 _NOW: Final = re.compile(r"(^|_)(now|today|utcnow|yesterday|tomorrow)$")

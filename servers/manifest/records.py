@@ -107,7 +107,7 @@ class Option(msgspec.Struct, frozen=True, omit_defaults=True):
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """The call that was really made during review, and what came back.
 
-    :ivar source: where the arguments came from: doctest, readme, default, typed.
+    :ivar source: where the arguments came from: doctest, readme, default, typed, neighbour.
     :ivar deterministic: whether the same call gave the same answer again.
     :ivar varies: False where the answer never depended on the input (ReLoop's perturbation), None if untried.
     """

@@ -163,6 +163,12 @@ def test_a_text_that_wants_its_own_notation_is_tried_in_several(manifest: Manife
     assert (review.outcome, review.result) == ("answer", "2")
 
 
+def test_what_wants_the_answer_of_its_neighbour_is_tried_with_it(manifest: Manifest) -> None:
+    review = tool(manifest, "traps:unseal_message").review
+    assert review is not None
+    assert (review.outcome, review.source, review.result) == ("answer", "neighbour", '"hello world"')
+
+
 def test_an_unknown_handle_is_refused_and_says_what_to_do(service: Client) -> None:
     assert "make the object again" in service.problem("open_box", box="handle:Box:0-1:" + "0" * 32)
 

@@ -11,7 +11,7 @@ from ._private import hidden_home
 __all__ = ["exported", "hidden_home", "add", "Color", "Point", "paint", "move", "shout", "when", "later", "raw",
            "total", "options", "numbers", "letters", "wait_for", "agenerate", "Account", "Box", "make_box", "open_box",
            "says", "table", "money", "kinds", "read_text", "write_text", "hang", "crash", "leave", "steal", "picture",
-           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap", "decorate", "promised"]
+           "apply", "counter", "Style", "restyle", "boom", "unsure", "big", "join", "by_number", "size_of", "find_all", "seal_message", "unseal_message", "nameless", "made_late", "today", "Moment", "anything", "day_of_week", "alike", "Proxy", "echo", "gap", "decorate", "promised"]
 
 Pair = collections.namedtuple("Pair", "left right")
 
@@ -287,6 +287,17 @@ def steal(path: str) -> str:
 def boom():
     """Raise."""
     raise RuntimeError("as designed")
+
+def seal_message(text: str) -> str:
+    """Seal a message."""
+    return "sealed:" + text[::-1] + ":" + str(len(text) * 37)
+
+def unseal_message(token: str) -> str:
+    """Open what was sealed."""
+    mark, text, check = token.split(":")
+    if mark != "sealed" or int(check) != len(text) * 37:
+        raise ValueError("this was never sealed")
+    return text[::-1]
 
 def big(n: int) -> int:
     """Use memory."""
