@@ -15,8 +15,9 @@ from gateway.admin.runs import told
 from gateway.admin.wire import guarded, json_answer
 from gateway.app import Gateway
 from gateway.errors import RpcError
+from gateway.planning.definitions import MAX_REQUEST
 from gateway.planning.planners import Draft
-from gateway.planning.tools import MAX_REQUEST, proposed
+from gateway.planning.tools import proposed
 from gateway.toolsets.finding import Scopes
 from gateway.toolsets.project import Projection
 from registry.toolsets import Toolset

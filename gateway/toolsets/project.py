@@ -84,9 +84,9 @@ def project(
         found = meta.topics_of(shown.values())
         ours = meta.definitions(toolset.name, len(shown), len(servers), found)
         if plans:
-            from gateway.planning import tools as planning
+            from gateway.planning.definitions import definitions
 
-            ours |= planning.definitions()
+            ours |= definitions()
         listed |= {name: (data, data) for name, data in ours.items()}
     return Projection(
         toolset=toolset,
