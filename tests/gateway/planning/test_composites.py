@@ -299,6 +299,6 @@ async def test_plans_that_worked_make_their_tools_candidates_for_requests_alike(
         assert found == [("desk", "look_up"), ("desk", "spell_out")]
         assert await planners._examples.tools("Brew some coffee", view.projection) == []
         other = await here.running.gateway.toolsets.projected("desk")
-        tools = list((await planners.propose(request, other, view.scopes)).tools.values())
+        tools = list((await planners.draft(request, other, view.scopes)).tools.values())
         (shape,) = planners._examples.recall(request, tools)
         assert "Zaphod" not in repr(shape)
