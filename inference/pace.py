@@ -77,7 +77,8 @@ class StepCost:
 class Pace:
     """Shares a step's time between those who decode and those whose prompt is being computed.
 
-    A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens.
+    A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens; an infinite one
+    gives each step all the prompt that it has room for.
     """
 
     # Chunks of one size would not show what of a step's time is theirs. So of this many steps beside readers
@@ -98,7 +99,7 @@ class Pace:
 
     def grant(self, decodes: Work, budget: int) -> Grant:
         """What prompts may use of a step that computes `decodes` anyway and has `budget` tokens left."""
-        if decodes.tokens == 0:
+        if decodes.tokens == 0 or math.isinf(self.stretch):
             return Grant(self, budget, math.inf)
         self._grants += 1
         turn = self._grants % self._PROBE

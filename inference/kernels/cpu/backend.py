@@ -48,7 +48,7 @@ class BatchStruct(ctypes.Structure):
     """batch_t of ops.h."""
 
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "unused")),
+        *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "tiles")),
         *(
             (name, ctypes.c_void_p)
             for name in ("ids", "positions", "slots", "starts", "table", "row_index", "scratch")
@@ -79,6 +79,7 @@ class CpuKernels(Kernels):
             log.warning(
                 "The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads
             )
+        self.tiles = bool(self.lib.toolyard_tiles())  # AMX: the CPU has it, and the kernel lets us
         self.threads, self.capacity, self.rows = threads, capacity, min(rows, capacity)
         self._ops: list[Op] = []
         self._keep: list[object] = []  # whatever the tape points to
@@ -223,7 +224,7 @@ class CpuKernels(Kernels):
             len(batch.rows),
             batch.tables.shape[1],
             self.threads,
-            0,
+            self.tiles,
             *(array.ctypes.data for array in arrays),
             self._scratch.data_ptr(),
         )

@@ -15,8 +15,8 @@ import time
 import torch
 from transformers import AutoModelForCausalLM
 
-from inference.bench import decode_steps, read_bandwidth
-from inference.engine import Engine, EngineConfig
+from inference.bench import MODEL_ALONE, decode_steps, read_bandwidth
+from inference.engine import Engine
 from inference.runner import ModelRunner, RunnerConfig
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     for round_ in range(a.rounds):
         for name in sorted(times, reverse=bool(round_ % 2)):
             if name == "engine":
-                engine = Engine(runner, EngineConfig(speculate=False))
+                engine = Engine(runner, MODEL_ALONE)
                 steps = decode_steps(engine, [tuple(prompt)], a.tokens)
             else:
                 steps = transformers_steps(theirs, prompt, a.tokens)

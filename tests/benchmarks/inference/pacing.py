@@ -15,8 +15,8 @@ import statistics
 import time
 from dataclasses import dataclass
 
+from inference.bench import MODEL_ALONE
 from inference.engine import Engine, EngineConfig
-from inference.pace import Pace
 from inference.runner import ModelRunner, RunnerConfig
 from inference.sequence import Request, SamplingParams
 
@@ -35,11 +35,9 @@ class Round:
     beside: list[float]
 
 
-def measure(runner: ModelRunner, pace: Pace | None, readers: int, prompts: int) -> Round:
+def measure(runner: ModelRunner, config: EngineConfig, readers: int, prompts: int) -> Round:
     """One round: `readers` answers of 900 tokens; 4k prompts arrive together meanwhile."""
-    engine = Engine(runner, EngineConfig(speculate=False))
-    if pace is not None:
-        engine.scheduler.pace = pace
+    engine = Engine(runner, config)
     rng = random.Random(1)
 
     def request(name: str, length: int, tokens: int) -> Request:
@@ -83,11 +81,11 @@ def main() -> None:
     options = parser.parse_args()
     room = options.prompts * (PROMPT + 64) + options.readers * (ANSWER + 64)
     runner = ModelRunner(options.model, RunnerConfig(threads=options.threads, kv_tokens=room))
-    ways = {"paced": lambda: None, "unpaced": lambda: Pace(stretch=1e9)}
+    ways = {"paced": EngineConfig(speculate=False), "unpaced": MODEL_ALONE}
     rounds: dict[str, list[Round]] = {name: [] for name in ways}
     for number in range(options.rounds):
         for name in sorted(ways, reverse=bool(number % 2)):
-            rounds[name].append(measure(runner, ways[name](), options.readers, options.prompts))
+            rounds[name].append(measure(runner, ways[name], options.readers, options.prompts))
     for name, found in rounds.items():
         ratio = statistics.median(p99(r.beside) / p99(r.alone) for r in found)
         middle = statistics.median(statistics.median(r.beside) / statistics.median(r.alone) for r in found)
