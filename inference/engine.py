@@ -80,7 +80,8 @@ class Engine:
         if config.step_tokens is not None and config.step_tokens > room:
             raise ValueError(f"step_tokens {config.step_tokens} exceeds the runner's {room}")
         limits = Limits(config.step_tokens or room, config.max_running, config.max_waiting, runner.context)
-        self.scheduler = Scheduler(cache, limits, Pace(config.stretch))
+        pace = Pace(config.stretch, runner.kernels.granule)
+        self.scheduler = Scheduler(cache, limits, pace)
         self.sampler = Sampler(config.seed)
         self.speculator = PromptLookup() if config.speculate else None
         self.stats = EngineStats()

@@ -80,6 +80,7 @@ class CpuKernels(Kernels):
                 "The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads
             )
         self.tiles = bool(self.lib.toolyard_tiles())  # AMX: the CPU has it, and the kernel lets us
+        self.granule = BLOCK if self.tiles and dtype == torch.bfloat16 else 1
         self.threads, self.capacity, self.rows = threads, capacity, min(rows, capacity)
         self._ops: list[Op] = []
         self._keep: list[object] = []  # whatever the tape points to
@@ -94,6 +95,7 @@ class CpuKernels(Kernels):
         n = len(weight.values) if isinstance(weight, Quantized) else len(weight)
         wide = None if bias is None else torch.nn.functional.pad(bias.float(), (0, -n % BLOCK)).contiguous()
         if isinstance(weight, Quantized):
+            self.granule = 1  # most of an integer product's time is for its scales, row by row
             words, scale = pack_quantized(weight)
             return Matrix(n, weight.inputs, words, wide, scale, f"int{weight.bits}")
         kind = str(self.dtype).removeprefix("torch.")

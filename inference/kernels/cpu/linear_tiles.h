@@ -94,10 +94,12 @@ INLINE void rows_in_tiles(const int M, const int N, const int dtype, const linea
 /* All rows against a panel of `nb` blocks that are `ws` bytes apart. */
 INLINE void panel_in_tiles(const int dtype, const linear_t *l, int tokens, const char *w, long ws, int column,
                            int nb, const char *next, long next_ws) {
+    int last = (tokens - 1) / (2 * TILE); /* of the pairs of row tiles: each fetches a pair of blocks, if it can */
     for (int row = 0; row < tokens; row += 2 * TILE) {
         int left = tokens - row, rows = left < 2 * TILE ? left : 2 * TILE;
         for (int b = 0; b < nb; b += 2) {
-            const char *p = w + b * ws, *ahead = row / (2 * TILE) == b / 2 ? next + b * next_ws : p;
+            const char *p = w + b * ws;
+            const char *ahead = row / (2 * TILE) == (b / 2 < last ? b / 2 : last) ? next + b * next_ws : p;
 #define SOME_ROWS(M, N) rows_in_tiles(M, N, dtype, l, row, rows, p, ws, column + b * BLOCK, ahead, next_ws)
             if (rows > TILE && b + 1 < nb) SOME_ROWS(2, 2);
             else if (rows > TILE) SOME_ROWS(2, 1);
