@@ -231,14 +231,15 @@ def rounded(x):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")
-def test_two_threads_compute_what_one_computes() -> None:
-    x, w = rand(9, 128), rand(300, 128, seed=1).float()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_threads_compute_what_one_computes(dtype) -> None:
+    x, w = rand(40, 128), rand(300, 128, seed=1).float()
     results = []
     for threads in (1, 2):
-        kernels = CpuKernels(torch.float32, capacity=64, threads=threads)
+        kernels = CpuKernels(dtype, capacity=64, threads=threads)
         table, matrix = inputs(kernels, x), kernels.matrix(w)
         forward = lambda k=kernels, t=table, m=matrix: k.linear(k.gather(k.embed(t)), m)  # noqa: E731
-        results.append(run(kernels, batch([9], [9], 16), forward))
+        results.append(run(kernels, batch([40], [40], 16), forward))
     assert torch.equal(*results)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
+import mmap
 import weakref
 from collections.abc import Callable
 
@@ -54,6 +56,12 @@ class BatchStruct(ctypes.Structure):
             for name in ("ids", "positions", "slots", "starts", "table", "row_index", "scratch")
         ),
     ]
+
+
+def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that cost no memory until somebody writes to them; torch.zeros would write them all at once."""
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 
 class CpuKernels(Kernels):
@@ -108,8 +116,7 @@ class CpuKernels(Kernels):
         if head_dim % BLOCK:
             raise KernelError(f"The CPU kernels need a head_dim that is a multiple of 16, not {head_dim}.")
         shape = (pages, kv_heads, self.page_size * head_dim)
-        # Two fresh allocations, not a clone: zeros that nobody has touched cost no memory yet.
-        return LayerCache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
+        return LayerCache(_untouched_zeros(shape, self.dtype), _untouched_zeros(shape, self.dtype))
 
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
         for c in caches:
