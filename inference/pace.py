@@ -93,7 +93,7 @@ class Pace:
     # A first guess of what a step may carry; from step to step it doubles at most, whatever the model says.
     _GUESS = 8
 
-    def __init__(self, stretch: float = 1.4, granule: int = 1) -> None:
+    def __init__(self, stretch: float = 1.6, granule: int = 1) -> None:
         self.stretch, self.granule = stretch, granule
         self.cost = StepCost(granule=granule)
         self.carried = 0  # prompt tokens of the last step beside readers
