@@ -1,4 +1,4 @@
-"""Measure a model on this machine: throughput, TTFT, TPOT, share of the roofline; as a table and a picture.
+"""Measure a model on this machine: throughput, TTFT, TPOT, share of the roofline.
 
 A decode step must read every weight once, so the machine's read bandwidth, measured in the same run, bounds
 it: bytes of weights / bandwidth is the roofline, and the share says how near the engine comes.
@@ -6,12 +6,12 @@ it: bytes of weights / bandwidth is the roofline, and the share says how near th
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from inference.engine import Engine, EngineConfig
 from inference.kernels.cpu.backend import CpuKernels
 from inference.runner import ModelRunner
 from inference.sequence import Request, SamplingParams
+
+MODEL_ALONE = EngineConfig(speculate=False, stretch=math.inf)
+"""What shows a model's speed: nothing is guessed, and no prompt waits for the sake of readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,7 @@ def measure(
     tokens: int = 48,
     rounds: int = 3,
 ) -> Report:
-    """Run the bench. Every figure is a median over `rounds`; speculation is off, so it measures the model."""
-    bandwidth = read_bandwidth(runner)
+    """Run the bench. Every figure is a median over `rounds`."""
     rng = np.random.default_rng(0)
     vocabulary = runner.model_config.vocabulary
 
@@ -84,18 +86,21 @@ def measure(
         return tuple(int(t) for t in rng.integers(0, vocabulary, n))
 
     def engine() -> Engine:
-        return Engine(runner, EngineConfig(speculate=False))
+        return Engine(runner, MODEL_ALONE)
 
     _first_token(engine(), prompt(8))  # page in the weights
     room = runner.pages * runner.page_size
+    sizes = [batch for batch in batches if batch * (32 + tokens) <= room and batch <= 64]
+    steps: dict[int, list[float]] = {batch: [] for batch in sizes}
+    speeds = []
+    for _ in range(rounds):  # bandwidth in each round too: what else the machine does slows both
+        speeds.append(read_bandwidth(runner))
+        for batch in sizes:
+            steps[batch] += decode_steps(engine(), [prompt(32) for _ in range(batch)], tokens)
+    bandwidth = None if None in speeds else statistics.median(s for s in speeds if s is not None)
     decode = []
-    for batch in batches:
-        if batch * (32 + tokens) > room or batch > 64:
-            continue
-        steps: list[float] = []
-        for _ in range(rounds):
-            steps += decode_steps(engine(), [prompt(32) for _ in range(batch)], tokens)
-        tpot = statistics.median(steps)
+    for batch in sizes:
+        tpot = statistics.median(steps[batch])
         share = None if bandwidth is None else runner.decode_bytes / bandwidth / tpot
         decode.append(DecodeResult(batch, tpot, batch / tpot, share))
     results = []
@@ -141,33 +146,3 @@ def decode_steps(engine: Engine, prompts: list[tuple[int, ...]], tokens: int) ->
         if engine.stats.decode_tokens - before == len(prompts) and engine.stats.prompt_tokens == computed:
             steps.append(seconds)
     return steps
-
-
-def picture(report: Report) -> str:
-    """The report as an SVG: tokens per second by batch, with the share of the roofline."""
-    width, row, left = 720, 44, 150
-    top = 64
-    height = top + row * len(report.decode) + 40
-    most = max((d.tokens_per_second for d in report.decode), default=1.0)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="28" font-size="18" font-weight="600" fill="#1f2937">{escape(report.model)}</text>',
-        f'<text x="16" y="48" font-size="12" fill="#6b7280">{escape(_subtitle(report))}</text>',
-    ]
-    for i, d in enumerate(report.decode):
-        y = top + i * row
-        bar = (width - left - 210) * d.tokens_per_second / most
-        share = "" if d.roofline is None else f" · {d.roofline:.0%} of roofline"
-        label = f"{d.tokens_per_second:,.0f} tok/s{share}"
-        parts += [
-            f'<text x="16" y="{y + 22}" font-size="14" fill="#1f2937">batch {d.batch}</text>',
-            f'<rect x="{left}" y="{y + 6}" width="{bar:.1f}" height="24" rx="3" fill="#2563eb"/>',
-            f'<text x="{left + bar + 8:.1f}" y="{y + 23}" font-size="13" fill="#374151">{label}</text>',
-        ]
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _subtitle(report: Report) -> str:
-    speed = "" if report.bandwidth is None else f", read bandwidth {report.bandwidth / 1e9:.1f} GB/s"
-    return f"decode on {report.backend}, {report.weight_bytes / 1e6:.0f} MB of weights a step{speed}"

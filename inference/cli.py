@@ -131,7 +131,7 @@ def bench(
         from rich.table import Table
 
         from inference.bench import measure
-        from inference.bench import picture as draw
+        from inference.chart import chart
         from inference.runner import ModelRunner, RunnerConfig
     except ImportError as problem:
         _complain(InferenceError(f"{problem}. Install the engine's parts: pip install 'toolyard[inference]'"))
@@ -152,25 +152,26 @@ def bench(
     except (InferenceError, ValueError) as problem:
         _complain(problem)
         return
-    decode = Table(
-        "batch", "tokens/s", "TPOT ms", "of roofline", title=f"{report.model}: decode ({report.backend})"
-    )
+    decode = Table(title=f"decode ({report.backend})", title_justify="left")
+    for column in ("batch", "tokens/s", "TPOT ms", "of roofline"):
+        decode.add_column(column, justify="right")
     for d in report.decode:
         share = "-" if d.roofline is None else f"{d.roofline:.0%}"
         decode.add_row(str(d.batch), f"{d.tokens_per_second:,.1f}", f"{d.tpot * 1e3:.2f}", share)
-    prompts = Table("prompt tokens", "TTFT ms", "prompt tokens/s", "TTFT ms, prefix cached", title="prompts")
+    prompts = Table(title="prompts", title_justify="left")
+    for column in ("tokens", "TTFT ms", "tokens/s", "TTFT ms, prefix cached"):
+        prompts.add_column(column, justify="right")
     for p in report.prompts:
         prompts.add_row(
-            str(p.tokens), f"{p.cold * 1e3:.1f}", f"{p.tokens / p.cold:,.0f}", f"{p.warm * 1e3:.1f}"
+            f"{p.tokens:,}", f"{p.cold * 1e3:.1f}", f"{p.tokens / p.cold:,.0f}", f"{p.warm * 1e3:.1f}"
         )
     console = Console()
+    weights = f"{report.model}: {report.weight_bytes / 1e6:,.0f} MB of weights in a decode step"
     if report.bandwidth is not None:
-        gigabytes = f"{report.bandwidth / 1e9:.1f} GB/s"
-        console.print(
-            f"read bandwidth {gigabytes}, {report.weight_bytes / 1e6:,.0f} MB of weights in a decode step"
-        )
+        weights += f", read bandwidth {report.bandwidth / 1e9:.1f} GB/s"
+    console.print(weights)
     console.print(decode)
     console.print(prompts)
     if picture is not None:
-        picture.write_text(draw(report), "utf-8")
+        picture.write_text(chart(report), "utf-8")
         console.print(f"picture: {picture}")

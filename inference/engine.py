@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inference.batch import Batch, wanted_rows
 from inference.cache import NaiveCache, PagePool, RadixCache
+from inference.pace import Pace
 from inference.runner import ModelRunner
 from inference.sampling import Row, Sampled, Sampler, TokenLogprob
 from inference.scheduler import Chunk, Limits, Scheduler, Step
@@ -51,6 +52,7 @@ class EngineConfig:
     step_tokens: int | None = None  # default and most: what the runner has buffers for
     prefix_cache: bool = True
     speculate: bool = True
+    stretch: float = 1.6  # how much longer prompts may make a step in which others decode (pace.py)
     check_cache: bool = False  # verify the cache's books after every step (tests)
     seed: int | None = None
 
@@ -78,7 +80,8 @@ class Engine:
         if config.step_tokens is not None and config.step_tokens > room:
             raise ValueError(f"step_tokens {config.step_tokens} exceeds the runner's {room}")
         limits = Limits(config.step_tokens or room, config.max_running, config.max_waiting, runner.context)
-        self.scheduler = Scheduler(cache, limits)
+        pace = Pace(config.stretch, runner.kernels.granule)
+        self.scheduler = Scheduler(cache, limits, pace)
         self.sampler = Sampler(config.seed)
         self.speculator = PromptLookup() if config.speculate else None
         self.stats = EngineStats()

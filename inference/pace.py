@@ -44,13 +44,18 @@ class StepCost:
     _SCALE: Vector = np.array([1.0, 1 / 16, 1 / 4096, 1 / 65536])  # brings the coefficients to one order
     _LEAK = 0.02
 
-    def __init__(self, memory: float = 50.0) -> None:
+    def __init__(self, memory: float = 50.0, granule: int = 1) -> None:
+        self._granule = granule
         self._keep = 1.0 - 1.0 / memory  # steps that are remembered
         self._evidence = np.zeros((4, 4))
         self._cost = np.zeros(4)
 
+    def rows(self, tokens: int) -> int:
+        """Rows that matrix products compute for so many tokens."""
+        return -(-tokens // self._granule) * self._granule
+
     def _features(self, work: Work) -> Vector:
-        return np.array([1.0, work.tokens, work.context, work.pairs]) * self._SCALE
+        return np.array([1.0, self.rows(work.tokens), work.context, work.pairs]) * self._SCALE
 
     def observe(self, work: Work, seconds: float) -> None:
         """A step with this work took so long."""
@@ -64,8 +69,8 @@ class StepCost:
         return max(0.0, float(self._cost @ self._features(work)))
 
     @property
-    def token(self) -> float:
-        """Seconds of one more token, without attention."""
+    def row(self) -> float:
+        """Seconds of one more row, without attention."""
         return max(0.0, float(self._cost[1] * self._SCALE[1]))
 
     @property
@@ -77,7 +82,9 @@ class StepCost:
 class Pace:
     """Shares a step's time between those who decode and those whose prompt is being computed.
 
-    A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens.
+    A larger `stretch` finishes prompts sooner and lets readers wait longer between tokens; an infinite one
+    gives each step all the prompt that it has room for. `granule`: rows that the kernels compute together, so
+    that prompts may fill up for nothing what the decodes have begun.
     """
 
     # Chunks of one size would not show what of a step's time is theirs. So of this many steps beside readers
@@ -86,9 +93,9 @@ class Pace:
     # A first guess of what a step may carry; from step to step it doubles at most, whatever the model says.
     _GUESS = 8
 
-    def __init__(self, stretch: float = 1.4) -> None:
-        self.stretch = stretch
-        self.cost = StepCost()
+    def __init__(self, stretch: float = 1.6, granule: int = 1) -> None:
+        self.stretch, self.granule = stretch, granule
+        self.cost = StepCost(granule=granule)
         self.carried = 0  # prompt tokens of the last step beside readers
         self._grants = 0
 
@@ -98,22 +105,24 @@ class Pace:
 
     def grant(self, decodes: Work, budget: int) -> Grant:
         """What prompts may use of a step that computes `decodes` anyway and has `budget` tokens left."""
-        if decodes.tokens == 0:
-            return Grant(self, budget, math.inf)
+        if decodes.tokens == 0 or math.isinf(self.stretch):
+            return Grant(self, decodes.tokens, budget, math.inf)
         self._grants += 1
         turn = self._grants % self._PROBE
         if turn == 0:
-            return Grant(self, 0, 0.0)
+            return Grant(self, decodes.tokens, 0, 0.0)
         seconds = (self.stretch - 1.0) * self.cost.seconds(decodes)
         most, self.carried = max(self._GUESS, 2 * self.carried), 0
-        return Grant(self, min(budget, most), seconds / 2 if turn == self._PROBE // 2 else seconds)
+        if turn == self._PROBE // 2:
+            seconds /= 2
+        return Grant(self, decodes.tokens, min(budget, most), seconds)
 
 
 class Grant:
     """Tokens and seconds that the prompts of one step have left. At least one token is: prompts go on."""
 
-    def __init__(self, pace: Pace, tokens: int, seconds: float) -> None:
-        self._pace, self.tokens, self._seconds = pace, tokens, seconds
+    def __init__(self, pace: Pace, computed: int, tokens: int, seconds: float) -> None:
+        self._pace, self._computed, self.tokens, self._seconds = pace, computed, tokens, seconds
 
     def take(self, start: int, wanted: int) -> int:
         """Tokens for a prompt of which `start` are computed, at most `wanted`; they are then spent."""
@@ -122,19 +131,29 @@ class Grant:
             count = min(count, max(0 if self._pace.carried else 1, self._affordable(start)))
             self._seconds -= self._price(start, count)
             self._pace.carried += count
+        self._computed += count
         # A prompt that was cut says that the step is full.
         self.tokens = 0 if count < wanted or self._seconds <= 0 else self.tokens - count
         return count
 
     def _price(self, start: int, count: int) -> float:
         cost = self._pace.cost
-        return cost.token * count + cost.pair * prompt_pairs(start, count)
+        rows = cost.rows(self._computed + count) - cost.rows(self._computed)
+        return cost.row * rows + cost.pair * prompt_pairs(start, count)
 
     def _affordable(self, start: int) -> int:
-        """The largest count whose price, token * n + pair * (start * n + n^2 / 2), is within the seconds."""
-        if self._seconds <= 0:
-            return 0
-        pair = self._pace.cost.pair
-        each = self._pace.cost.token + pair * start
-        root = each + math.sqrt(each * each + 2 * pair * self._seconds)
-        return self.tokens if root == 0 else round(min(self.tokens, 2 * self._seconds / root))
+        """The count whose price comes nearest to the seconds: what fills the rows already begun, which costs its
+        attention alone, and then whole granules."""
+        cost, granule = self._pace.cost, self._pace.granule
+        free = cost.rows(self._computed) - self._computed
+        if (alone := self._most(cost.pair * start, self._seconds)) <= free:
+            return round(alone)
+        rest = self._seconds - cost.pair * prompt_pairs(start, free)
+        return free + round(self._most(cost.row + cost.pair * (start + free), rest) / granule) * granule
+
+    def _most(self, each: float, seconds: float) -> float:
+        """The largest n, up to the tokens left, with each * n + pair * n^2 / 2 within `seconds`."""
+        if seconds <= 0:
+            return 0.0
+        root = each + math.sqrt(each * each + 2 * self._pace.cost.pair * seconds)
+        return self.tokens if root == 0 else min(self.tokens, 2 * seconds / root)

@@ -2,8 +2,9 @@
 
 A grammar seen for the first time goes to llguidance, which needs no preparation. One that comes back is
 worth compiling: XGrammar does so in the background, while llguidance goes on serving, and takes over when it
-is ready, since its masks are cheaper. What XGrammar refuses or cannot do rightly stays with llguidance. Either library may be absent; the other then serves all, and a server
-without both answers grammar requests with a clear error.
+is ready, since its masks are cheaper. What XGrammar refuses or cannot do rightly stays with llguidance. Either
+library may be absent; the other then serves all, and a server without both answers grammar requests with a clear
+error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class AdaptiveCompiler(GrammarCompiler):
         self._lock = threading.Lock()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="grammar")
 
-    def matcher(self, spec: GrammarSpec) -> Matcher:
+    def matcher(self, spec: GrammarSpec, *, again: bool = False) -> Matcher:
+        """A matcher from the library that is best for now. `again`: from the one that serves first uses, since
+        the libraries cut what they force into other tokens, and a seeded request should give the same again."""
         if self.fresh is None or spec.kind == "ebnf":
             if self.cached is None:
                 raise GrammarError(
@@ -42,16 +45,16 @@ class AdaptiveCompiler(GrammarCompiler):
             return self.cached.matcher(spec)
         return (
             self.cached.matcher(spec)
-            if self.cached is not None and self._ready(spec)
+            if self.cached is not None and not again and self._ready(spec)
             else self.fresh.matcher(spec)
         )
 
     def _ready(self, spec: GrammarSpec) -> bool:
         """Whether the compiled form is there; the second use of a grammar starts its compilation."""
         with self._lock:
-            again = spec in self._seen
+            known = spec in self._seen
             work = self._seen.pop(spec, None)
-            if again and work is None and self.cached is not None:
+            if known and work is None and self.cached is not None:
                 work = self._background.submit(self.cached.matcher, spec)
             self._seen[spec] = work  # at the end: most recently used
             while len(self._seen) > self._remember:

@@ -61,6 +61,8 @@ class Kernels(ABC):
 
     name: str
     page_size: int = 16
+    granule: int = 1
+    """Rows that a product computes together: fewer cost as much."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype

@@ -52,7 +52,9 @@ class RequestBuilder:
                 own = params if params.seed is None or not k else replace(params, seed=params.seed + k)
                 matcher = None
                 if call.grammar is not None:
-                    matcher = await asyncio.to_thread(self.grammars.matcher, call.grammar)
+                    matcher = await asyncio.to_thread(
+                        self.grammars.matcher, call.grammar, again=own.seed is not None
+                    )
                 deadline = None if call.deadline_ms is None else time.monotonic() + call.deadline_ms / 1000
                 requests.append(
                     Request(

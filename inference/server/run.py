@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -41,6 +42,8 @@ def serve(
     sys.setswitchinterval(0.0005)
     engine = Engine(ModelRunner(folder, runner_config), engine_config)
     app = make_app(folder, engine, server_config)
+    gc.collect()
+    gc.freeze()  # imports and model live for good: a full collection would stall a step to walk them
     config = uvicorn.Config(
         app,
         log_level="warning",

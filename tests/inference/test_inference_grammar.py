@@ -94,3 +94,18 @@ def test_every_walk_ends_in_a_valid_output_also_once_the_grammar_was_compiled(
             ended += 1
             jsonschema.validate(json.loads(tokenizer.decode(tokens)), schema)
     assert ended, "no walk came to an end"
+
+
+def test_a_seeded_request_gets_the_same_tokens_once_its_grammar_was_compiled(
+    compiler: AdaptiveCompiler, qwen3: Reference
+) -> None:
+    eos = _eos(Tokenizer(qwen3.folder))
+    spec = GrammarSpec("json_schema", json.dumps({"enum": ["search_issues", "search_users", "send"]}))
+    walks = []
+    for _ in range(3):
+        compiler.matcher(spec)
+        walks.append(_walk(compiler.matcher(spec, again=True), eos, random.Random(3)))
+        compiler._background.submit(lambda: None).result(60)
+    assert walks[0]
+    assert walks[0] == walks[1] == walks[2]
+    assert type(compiler.matcher(spec)) is not type(compiler.matcher(spec, again=True))

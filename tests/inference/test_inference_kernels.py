@@ -41,13 +41,19 @@ def make(name: str, dtype=torch.float32) -> Kernels:
         return triton("cuda", dtype)
     if name == "triton-interpreter":
         return triton("cpu", dtype)
-    return CpuKernels(dtype, capacity=64) if name == "cpu" else ReferenceKernels(dtype)
+    if name == "reference":
+        return ReferenceKernels(dtype)
+    kernels = CpuKernels(dtype, capacity=64)
+    if name == "cpu-tiles" and not kernels.tiles:
+        pytest.skip("AMX TILES ARE NOT TESTED HERE: this CPU has none, or its kernel keeps them")
+    kernels.tiles = name == "cpu-tiles"
+    return kernels
 
 
 BACKENDS = (
     ["triton-interpreter"]
     if INTERPRETED
-    else ["reference", "cpu", pytest.param("triton-gpu", marks=pytest.mark.gpu)]
+    else ["reference", "cpu", "cpu-tiles", pytest.param("triton-gpu", marks=pytest.mark.gpu)]
 )
 # The interpreter is slow: there, two shapes that differ in everything must do.
 SHAPES = [(4, 2, 32), (6, 1, 48)] if INTERPRETED else [(4, 2, 32), (2, 2, 64), (6, 1, 128), (10, 5, 48)]
@@ -120,13 +126,16 @@ def test_silu_mul(name: str, width: int) -> None:
 @every_backend
 @pytest.mark.parametrize(("q", "kv", "d"), SHAPES)
 @pytest.mark.parametrize("normed", [False, True])
-@pytest.mark.parametrize("sizes", [[1, 1, 1], [5, 1, 20]])
-def test_rope_cache_and_attention(name: str, q: int, kv: int, d: int, normed: bool, sizes: list[int]) -> None:
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [5, 1, 20], [3, 40, 17]])
+@pytest.mark.parametrize("dtype", ["float32"] if INTERPRETED else ["float32", "bfloat16"])
+def test_rope_cache_and_attention(
+    name: str, q: int, kv: int, d: int, normed: bool, sizes: list[int], dtype: str
+) -> None:
     """Fill a cache by one batch of prompts, then attend with a second batch that goes on after them."""
-    kernels = make(name)
+    kernels = make(name, getattr(torch, dtype))
     before, total = [17, 33, 3], sum(sizes)
-    config = ModelConfig("x", 1, 1, q, kv, d, 1, 1, 64, 1e-6, True, False, False, 10000.0)
-    rope = rope_table(config, 64)
+    config = ModelConfig("x", 1, 1, q, kv, d, 1, 1, 96, 1e-6, True, False, False, 10000.0)
+    rope = rope_table(config, 96)
     norms = [kernels.vector(rand(d, seed=5 + i).abs()) if normed else None for i in range(2)]
     heads = Heads(q, kv, d, rope.to(norms[0].device) if normed else rope, 1e-6, *norms)
     contexts = [b + n for b, n in zip(before, sizes, strict=True)]
@@ -153,8 +162,8 @@ def test_rope_cache_and_attention(name: str, q: int, kv: int, d: int, normed: bo
 
     run(kernels, early, forward)
     ours = run(kernels, late, forward)
-    exact = exact_attention(x.float().double(), early, late, heads, rope.double())
-    assert close(ours, exact, kernels, 5)
+    exact = exact_attention(x.to(kernels.dtype).double(), early, late, heads, rope.double())
+    assert close(ours, exact, kernels, 5 if dtype == "float32" else 1)
 
 
 def exact_attention(x, early: Batch, late: Batch, heads: Heads, rope):
@@ -186,11 +195,12 @@ def exact_attention(x, early: Batch, late: Batch, heads: Heads, rope):
 
 @pytest.mark.skipif(INTERPRETED, reason="products are torch's in the Triton backend")
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8", "int4"])
-@pytest.mark.parametrize(("n", "k"), [(64, 64), (50, 70), (200, 129), (16, 512)])
-@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 8, 9, 13, 40])
-def test_c_products_of_every_kind_and_shape(kind: str, n: int, k: int, tokens: int) -> None:
+@pytest.mark.parametrize(("n", "k"), [(64, 64), (50, 70), (200, 129), (16, 512), (90, 96)])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 40])
+@pytest.mark.parametrize("name", ["cpu", "cpu-tiles"])
+def test_c_products_of_every_kind_and_shape(kind: str, n: int, k: int, tokens: int, name: str) -> None:
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
-    kernels = CpuKernels(dtype, capacity=64)
+    kernels = make(name, dtype)
     x, w, bias = rand(tokens, k), rand(n, k, seed=1), rand(n, seed=2)
     table = inputs(kernels, x)
     stored = w.to(dtype)
@@ -221,14 +231,15 @@ def rounded(x):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="C kernels")
-def test_two_threads_compute_what_one_computes() -> None:
-    x, w = rand(9, 128), rand(300, 128, seed=1).float()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_threads_compute_what_one_computes(dtype) -> None:
+    x, w = rand(40, 128), rand(300, 128, seed=1).float()
     results = []
     for threads in (1, 2):
-        kernels = CpuKernels(torch.float32, capacity=64, threads=threads)
+        kernels = CpuKernels(dtype, capacity=64, threads=threads)
         table, matrix = inputs(kernels, x), kernels.matrix(w)
         forward = lambda k=kernels, t=table, m=matrix: k.linear(k.gather(k.embed(t)), m)  # noqa: E731
-        results.append(run(kernels, batch([9], [9], 16), forward))
+        results.append(run(kernels, batch([40], [40], 16), forward))
     assert torch.equal(*results)
 
 

@@ -14,12 +14,15 @@ from inference.pace import Pace, StepCost, Work, prompt_pairs
 class MadeUpMachine:
     """Seconds of a step: a constant, so much a token, a cached token read, and a pair; times some noise."""
 
-    def __init__(self, *, noise: float = 0.1, speed: float = 1.0, hiccups: float = 0.02) -> None:
-        self.rng = random.Random(1)
+    def __init__(
+        self, *, noise: float = 0.1, speed: float = 1.0, hiccups: float = 0.02, granule: int = 1
+    ) -> None:
+        self.rng, self.granule = random.Random(1), granule
         self.noise, self.speed, self.hiccups = noise, speed, hiccups
 
     def exact(self, work: Work) -> float:
-        return (6e-3 + 1e-3 * work.tokens + 1e-6 * work.context + 2e-7 * work.pairs) / self.speed
+        rows = -(-work.tokens // self.granule) * self.granule
+        return (6e-3 + 1e-3 * rows + 1e-6 * work.context + 2e-7 * work.pairs) / self.speed
 
     def step(self, work: Work) -> float:
         seconds = self.exact(work) * (1 + self.rng.uniform(-self.noise, self.noise))
@@ -42,7 +45,7 @@ def serve(pace: Pace, machine: MadeUpMachine, *, readers: int, prompt: int) -> t
 
 def taught(machine: MadeUpMachine, stretch: float = 1.5) -> Pace:
     """A pace that has seen a prompt alone, and readers alone."""
-    pace = Pace(stretch)
+    pace = Pace(stretch, machine.granule)
     work = Work(400, 0, prompt_pairs(0, 400))
     pace.observe(work, machine.step(work))
     for i in range(40):
@@ -94,6 +97,17 @@ def test_what_a_step_carries_doubles_at_most() -> None:
     assert carried[0] <= 8
     assert carried[-1] > 100
     assert all(b <= max(8, 2 * a) for a, b in itertools.pairwise(carried))
+
+
+def test_prompts_fill_the_rows_that_decodes_have_begun() -> None:
+    machine = MadeUpMachine(granule=16)
+    readers = 4
+    stretches, chunks = serve(taught(machine, 1.3), machine, readers=readers, prompt=3000)
+    settled = chunks[20:]
+    assert sum((readers + count) % 16 == 0 for count in settled) > 0.8 * len(settled)
+    assert statistics.median(stretches[20:]) < 1.3, "only attention costs; a granule more would be 1.7"
+    _, chunks = serve(taught(machine, 1.9), machine, readers=readers, prompt=3000)
+    assert statistics.median(chunks[20:]) == 28, "two granules but for the readers' four rows"
 
 
 def test_a_machine_that_slows_down_is_followed() -> None:

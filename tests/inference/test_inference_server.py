@@ -454,7 +454,7 @@ def test_a_client_that_leaves_while_its_grammar_compiles_leaves_nothing_behind(q
         compiling, go_on = threading.Event(), threading.Event()
         matcher = live.app.state.service.grammars.matcher
 
-        def slow(spec):
+        def slow(spec, **options):
             compiling.set()
             go_on.wait(60)
             return matcher(spec)

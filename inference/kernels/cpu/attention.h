@@ -200,15 +200,27 @@ static void attend(const op_t *op, const batch_t *b, int s, int g, int first, in
     }
 }
 
+#include "attention_tiles.h"
+
 static void attention(const op_t *op, const batch_t *b) {
     int G = op->kv_heads, share = op->heads / G, span = share >= 8 ? 1 : 8 / share;
     /* kv head outermost: sequences with a common prefix then find its pages still in the cache */
 #pragma omp parallel for num_threads(b->threads) collapse(2) schedule(dynamic) if (b->threads > 1)
     for (int g = 0; g < G; g++)
-        for (int s = 0; s < b->seqs; s++)
+        for (int s = 0; s < b->seqs; s++) {
+#if HAVE_TILES
+            int rows = (b->starts[s + 1] - b->starts[s]) * share;
+            if (b->tiles && op->dtype == BF16 && op->head_dim % 32 == 0 && rows >= TILE) {
+                tiles_begin(1);
+                for (int r = 0; r < rows; r += TILE) attend_rows(op, b, s, g, b->starts[s], r, rows);
+                tiles_end();
+                continue;
+            }
+#endif
             for (int t = b->starts[s]; t < b->starts[s + 1]; t += span) {
                 int left = b->starts[s + 1] - t;
                 attend(op, b, s, g, t, left < span ? left : span);
             }
+        }
 }
 #endif

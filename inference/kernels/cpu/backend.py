@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
+import mmap
 import weakref
 from collections.abc import Callable
 
@@ -48,12 +50,18 @@ class BatchStruct(ctypes.Structure):
     """batch_t of ops.h."""
 
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "unused")),
+        *((name, ctypes.c_int32) for name in ("tokens", "seqs", "rows", "table_stride", "threads", "tiles")),
         *(
             (name, ctypes.c_void_p)
             for name in ("ids", "positions", "slots", "starts", "table", "row_index", "scratch")
         ),
     ]
+
+
+def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that cost no memory until somebody writes to them; torch.zeros would write them all at once."""
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 
 class CpuKernels(Kernels):
@@ -79,6 +87,8 @@ class CpuKernels(Kernels):
             log.warning(
                 "The C compiler has no OpenMP, so the kernels run on one thread and not on %d.", threads
             )
+        self.tiles = bool(self.lib.toolyard_tiles())  # AMX: the CPU has it, and the kernel lets us
+        self.granule = BLOCK if self.tiles and dtype == torch.bfloat16 else 1
         self.threads, self.capacity, self.rows = threads, capacity, min(rows, capacity)
         self._ops: list[Op] = []
         self._keep: list[object] = []  # whatever the tape points to
@@ -93,6 +103,7 @@ class CpuKernels(Kernels):
         n = len(weight.values) if isinstance(weight, Quantized) else len(weight)
         wide = None if bias is None else torch.nn.functional.pad(bias.float(), (0, -n % BLOCK)).contiguous()
         if isinstance(weight, Quantized):
+            self.granule = 1  # most of an integer product's time is for its scales, row by row
             words, scale = pack_quantized(weight)
             return Matrix(n, weight.inputs, words, wide, scale, f"int{weight.bits}")
         kind = str(self.dtype).removeprefix("torch.")
@@ -105,8 +116,7 @@ class CpuKernels(Kernels):
         if head_dim % BLOCK:
             raise KernelError(f"The CPU kernels need a head_dim that is a multiple of 16, not {head_dim}.")
         shape = (pages, kv_heads, self.page_size * head_dim)
-        # Two fresh allocations, not a clone: zeros that nobody has touched cost no memory yet.
-        return LayerCache(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
+        return LayerCache(_untouched_zeros(shape, self.dtype), _untouched_zeros(shape, self.dtype))
 
     def scrub(self, caches: list[LayerCache], pages: list[int]) -> None:
         for c in caches:
@@ -223,7 +233,7 @@ class CpuKernels(Kernels):
             len(batch.rows),
             batch.tables.shape[1],
             self.threads,
-            0,
+            self.tiles,
             *(array.ctypes.data for array in arrays),
             self._scratch.data_ptr(),
         )

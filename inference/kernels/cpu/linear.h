@@ -11,6 +11,7 @@
 #ifndef LINEAR_H
 #define LINEAR_H
 #include "ops.h"
+#include "tiles.h"
 #include "vector.h"
 
 /* Blocks of 16 outputs that a tile of so many rows takes: what keeps its accumulators in registers (32 of
@@ -177,12 +178,12 @@ PANEL_OF(panel_int4, 4, INT_WIDTH, INT4_TILE)
 
 /* Inputs as integer weights want them. A group that holds NaN or infinity gets NaN as its scale. */
 static void quantize_rows(const float *x, int8_t *xq, float *xscale, int32_t *xsum, int tokens, int k, int K,
-                          int threads) {
+                          int tiles, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int m = 0; m < tokens; m++)
         for (int g = 0; g < K / GROUP; g++) {
             const float *in = x + (long)m * k + g * GROUP;
-            int8_t *out = xq + (long)m * K + g * GROUP;
+            int8_t *out = xq + (tiles ? tile_at(m, g, K / GROUP) : (long)m * K + g * GROUP);
             int count = k - g * GROUP < GROUP ? k - g * GROUP : GROUP;
             float peak = 0, poison = 0;
             for (int i = 0; i < count; i++) {
@@ -228,15 +229,23 @@ static const char *widen_panel(const char *w, long ws, int nb, int K) {
     return (const char *)wide;
 }
 
+#include "linear_tiles.h"
+
 static void linear(const op_t *op, int tokens, const batch_t *b) {
     int dtype = op->dtype, k = op->k, K = padded_inputs(dtype, k), groups = K / GROUP;
     linear_t l = {.K = K, .n = op->n, .bias = op->bias, .y = op->y, .x = op->x, .stride = k, .scale = op->scale};
+    int tiles = b->tiles && tokens >= TILES_FROM(dtype) && (dtype >= INT8 || (dtype == BF16 && k % 32 == 0));
     if (dtype >= INT8) {
         float *xscale = b->scratch;
         int32_t *xsum = (int32_t *)(xscale + (long)tokens * groups);
         int8_t *xq = (int8_t *)(xsum + (long)tokens * groups);
-        quantize_rows(op->x, xq, xscale, xsum, tokens, k, K, b->threads);
+        quantize_rows(op->x, xq, xscale, xsum, tokens, k, K, tiles, b->threads);
         l.xq = xq; l.xscale = xscale; l.xsum = xsum;
+#if HAVE_TILES
+    } else if (tiles) {
+        narrow_into_tiles(op->x, b->scratch, tokens, k, b->threads);
+        l.xb = b->scratch;
+#endif
     } else if (dtype == BF16) {
         if (HAVE_BF16_DOT || k != K) {
             operand_rows(op->x, b->scratch, tokens, k, K, b->threads);
@@ -250,6 +259,9 @@ static void linear(const op_t *op, int tokens, const batch_t *b) {
     for (int p = 0; p < panels; p++) {
         int first = PANEL * p, nb = blocks - first < PANEL ? blocks - first : PANEL, column = first * BLOCK;
         const char *w = (const char *)op->w + first * ws, *next = w + PANEL * ws;
+#if HAVE_TILES
+        if (tiles) { panel_tiles(dtype, &l, tokens, w, ws, column, nb, next); continue; }
+#endif
         if (widen) panel_f32(&l, tokens, widen_panel(w, ws, nb, K), K * 64L, column, nb, next, ws, 32);
         else if (dtype == F32) panel_f32(&l, tokens, w, ws, column, nb, next, ws, 64);
         else if (dtype == BF16) panel_bf16(&l, tokens, w, ws, column, nb, next, ws);

@@ -21,7 +21,7 @@ typedef struct {
 } op_t;
 
 typedef struct {
-    int32_t tokens, seqs, rows, table_stride, threads, unused;
+    int32_t tokens, seqs, rows, table_stride, threads, tiles;
     const int32_t *ids, *positions, *slots, *starts, *table, *row_index;
     void *scratch; /* the widest linear input in another form: capacity * K * 4 bytes */
 } batch_t;

@@ -41,6 +41,8 @@ EXPORT float toolyard_read(const float *p, long count, int threads) {
     return total;
 }
 
+EXPORT int toolyard_tiles(void) { return tiles_allowed(); }
+
 EXPORT int toolyard_has_openmp(void) {
 #ifdef _OPENMP
     return 1;

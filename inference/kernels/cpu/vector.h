@@ -63,6 +63,15 @@ typedef float operand;
 INLINE operand to_operand(float f) { return f; }
 #endif
 
+#if HAVE_BF16_DOT
+INLINE void narrow_vector(vf x, bf16 *out) { /* round to nearest even; subnormal numbers become zero */
+    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+INLINE void narrow(const float *x, bf16 *out, long count) { /* a multiple of LANES */
+    for (long i = 0; i < count; i += LANES) narrow_vector(load(x + i), out + i);
+}
+#endif
+
 /* acc[i] += x[0] * w[i].low + x[1] * w[i].high */
 INLINE vf dot2(vf acc, const operand *x, vu w) {
 #if HAVE_BF16_DOT

@@ -15,8 +15,8 @@ import time
 import torch
 from transformers import AutoModelForCausalLM
 
-from inference.bench import decode_steps, read_bandwidth
-from inference.engine import Engine, EngineConfig
+from inference.bench import MODEL_ALONE, decode_steps, read_bandwidth
+from inference.engine import Engine
 from inference.runner import ModelRunner, RunnerConfig
 
 
@@ -45,17 +45,19 @@ def main() -> None:
     runner = ModelRunner(a.model, RunnerConfig(threads=a.threads, quantize=a.quantize, kv_tokens=2048))
     theirs = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.bfloat16).eval()
     torch.set_num_threads(a.threads)
-    bandwidth = read_bandwidth(runner)
+    speeds: list[float] = []
     prompt = [(i * 37) % runner.model_config.vocabulary for i in range(32)]
     times: dict[str, list[float]] = {"engine": [], "transformers": []}
     for round_ in range(a.rounds):
+        speeds += filter(None, [read_bandwidth(runner)])
         for name in sorted(times, reverse=bool(round_ % 2)):
             if name == "engine":
-                engine = Engine(runner, EngineConfig(speculate=False))
+                engine = Engine(runner, MODEL_ALONE)
                 steps = decode_steps(engine, [tuple(prompt)], a.tokens)
             else:
                 steps = transformers_steps(theirs, prompt, a.tokens)
             times[name].append(statistics.median(steps))
+    bandwidth = statistics.median(speeds) if speeds else None
     for name, values in times.items():
         middle = statistics.median(values)
         share = ""

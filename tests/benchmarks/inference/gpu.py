@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from inference.bench import decode_steps, read_bandwidth
+from inference.bench import MODEL_ALONE, decode_steps, read_bandwidth
 from inference.engine import Engine, EngineConfig
 from inference.runner import ModelRunner, RunnerConfig
 from inference.sequence import Request, SamplingParams
@@ -73,7 +73,7 @@ def main() -> None:
         times: dict[str, list[float]] = {backend: [] for backend in BACKENDS}
         for number in range(a.rounds):
             for backend in BACKENDS if number % 2 else reversed(BACKENDS):
-                engine = Engine(runners[backend], EngineConfig(speculate=False))
+                engine = Engine(runners[backend], MODEL_ALONE)
                 some = [tuple((j * 37 + i) % vocabulary for j in range(512)) for i in range(batch)]
                 if batch * 600 > runners[backend].pages * runners[backend].page_size:
                     some = [p[:256] for p in some]

@@ -10,8 +10,8 @@ import statistics
 
 import torch
 
-from inference.bench import decode_steps, read_bandwidth
-from inference.engine import Engine, EngineConfig
+from inference.bench import MODEL_ALONE, decode_steps, read_bandwidth
+from inference.engine import Engine
 from inference.runner import ModelRunner, RunnerConfig
 
 KINDS = ("none", "int8", "int4")
@@ -32,14 +32,16 @@ def main() -> None:
         for kind in KINDS
     }
     torch.set_num_threads(a.threads)
-    bandwidth = read_bandwidth(runners["none"])
+    speeds: list[float] = []
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number in range(a.rounds):
+        speeds += filter(None, [read_bandwidth(runners["none"])])
         for kind in KINDS if number % 2 else reversed(KINDS):
-            engine = Engine(runners[kind], EngineConfig(speculate=False))
+            engine = Engine(runners[kind], MODEL_ALONE)
             vocabulary = runners[kind].model_config.vocabulary
             prompts = [tuple((j * 37 + i) % vocabulary for j in range(32)) for i in range(a.batch)]
             times[kind].append(statistics.median(decode_steps(engine, prompts, a.tokens)))
+    bandwidth = statistics.median(speeds) if speeds else None
     own = statistics.median(times["none"])
     for kind in KINDS:
         middle = statistics.median(times[kind])
