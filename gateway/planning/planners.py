@@ -43,6 +43,8 @@ AT_ONCE: Final = {"rules": 2, "model": 8, "sampling": 64}
 """Plans made at a time: more by rules would only wait for each other's CPU; a client's person takes time."""
 NONE_FITS: Final = "None of the tools fits the request."
 NO_TOOLS: Final = "There are no tools to plan with yet; `toolyard status` says what the servers wait for."
+DOORS: Final = frozenset(("find_tools", "call_tool"))
+"""Names of tools that lead to others of their server, which the checks of a plan would not see."""
 PROBE_SECONDS: Final = 10.0
 """For finding out what an endpoint can do, when a person asks."""
 
@@ -176,7 +178,7 @@ class Planners:
         worked = await self._examples.tools(request, projection)
         for ref in dict.fromkeys([*(candidate.tool[:2] for candidate in grounding.candidates), *worked]):
             name = projection.by_ref.get(ref)
-            if self.composed(ref[0]):
+            if self.composed(ref[0]) or ref[1] in DOORS:
                 continue
             if name is None or (found := definition_of(projection.tools[name])) is None:
                 continue  # gone since the search began, or no tool that a plan can call

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from router.plan import Definition, to_json
 from router.planner.rules.choose import Matrix
 from router.planner.rules.planner import RulesPlanner
-from router.planner.rules.train import call_rows, rarity_of, refusals, split_rows, tool_rows, value_rows
+from router.planner.rules.practice import refusals
+from router.planner.rules.train import call_rows, rarity_of, split_rows, tool_rows, value_rows
 from router.planner.rules.weights import weights
 
 
@@ -61,7 +63,9 @@ def main() -> None:
     definitions = [Definition.of(value, hash="-") for value in TOOLS]
     plans = []
     for closeness in (None, similar):
-        planner = RulesPlanner(weights(), closeness, guess=closeness is not None)
+        planner = RulesPlanner(
+            weights(), closeness, guess=closeness is not None, today=lambda: date(2024, 5, 3)
+        )
         plans += [to_json(planner.plan(request, definitions)) for request in REQUESTS]
     records = [
         {"source": "s", "request": request, "tools": TOOLS, "plan": plan["plan"], "labels": ["args"]}
@@ -72,7 +76,7 @@ def main() -> None:
     rows = [
         tool_rows(every, similar, rarity),
         value_rows(every, similar, rarity),
-        call_rows(every, similar, weights()),
+        *call_rows(every, similar, weights()),
         split_rows(every, similar, weights()),
     ]
     learned = [[part.x, part.y, part.w] for part in rows]

@@ -104,6 +104,11 @@ def test_a_row_of_values_for_a_parameter_that_takes_one_is_a_call_for_each(plann
     assert [c[1]["city"] for c in calls(plan)] == ["Paris", "London"]
 
 
+def test_what_is_no_row_of_names_is_one_value(planner: RulesPlanner) -> None:
+    plan = planner.plan("Send an email to ann@example.com with the subject 'Salt and Pepper'", ALL)
+    assert [c[1]["subject"] for c in calls(plan)] == ["Salt and Pepper"]
+
+
 def test_a_request_that_no_tool_fits_gets_an_empty_plan_that_says_so(planner: RulesPlanner) -> None:
     plan = planner.plan("Who painted the ceiling of the chapel?", [LOAN])
     assert plan.steps == ()

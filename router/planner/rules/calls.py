@@ -7,13 +7,14 @@ London" is one call of a tool that takes a list. What tells them apart is learne
 # ruff: noqa: SIM905  (word lists, and the quotes and signs that people type)
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from router.plan import Definition
 from router.planner.rules.fill import Filled, Given, arguments_of, fill
-from router.planner.rules.params import NONE
+from router.planner.rules.params import NONE, params_of
 from router.planner.rules.reading import Reading
 from router.planner.rules.spans import Span
 from router.planner.rules.trees import Trees
@@ -21,6 +22,7 @@ from router.planner.rules.values import cast
 from router.schemas import value_allowed
 
 MAX_CALLS: Final = 12
+_AND: Final = re.compile(r",?\s+(?:and|&)\s+", re.IGNORECASE)
 _EACH: Final = frozenset(("each both respectively separately individually every well too same").split())
 FEATURES: Final = (
     "by_row calls clauses own base_mean base_least mean least sure needed numeric quoted "
@@ -30,10 +32,14 @@ FEATURES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A way to call a tool several times."""
+    """A way to call a tool several times.
+
+    :param plain: the one call would take "Paris and London" where one name is wanted.
+    """
 
     calls: tuple[Filled, ...]
     features: tuple[float, ...]
+    plain: bool = False
 
 
 def options(
@@ -57,7 +63,8 @@ def options(
         if row is not None:
             split, zipped = _by_row(base, given, row, reading)
             if len(split) > 1:
-                yield Option(tuple(split), _features(base, split, given, near, reading, zipped))
+                features = _features(base, split, given, near, reading, zipped)
+                yield Option(tuple(split), features, _plain(base, given, row, reading))
 
 
 def _by_clause(tool: Definition, base: Filled, reading: Reading, model: Trees) -> list[Filled]:
@@ -108,6 +115,16 @@ def _by_row(base: Filled, given: Given, row: tuple[Span, ...], reading: Reading)
         ]
         calls.append(replace(base, given=tuple(changed.get(g.param.path, g) for g in inside)))
     return calls, len(aligned) - 1
+
+
+def _plain(base: Filled, given: Given, row: Sequence[Span], reading: Reading) -> bool:
+    """Whether a value is a whole row of names, and no other parameter could take one of them."""
+    param, span = given.param, given.span
+    names = param.type == "string" and all(item.text[:1].isupper() for item in row)
+    joined = _AND.fullmatch(reading.text, row[-2].end, row[-1].start) is not None
+    whole = span is not None and span.start <= row[0].start and row[-1].end <= span.end
+    others = [p for p in params_of(base.tool) if p.path != param.path and p.needed and p.type == param.type]
+    return names and joined and whole and not others and "text" not in param.roles
 
 
 def _features(

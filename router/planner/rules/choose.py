@@ -39,18 +39,31 @@ FEATURES: Final = (
     "clause_in_tool",
     "verb",
     "params_in_clause",
-    "tools",
     "clauses",
-    "words",
     "needed",
     "needed_numbers",
     "numbers",
     "values",
     "open_needs",
-    "best_position",
-    "name_size",
-    "about_size",
 )
+GROWS: Final = frozenset(
+    (
+        *(
+            f"{view}_{name}"
+            for view in _VIEWS
+            for name in ("whole", "best", "mean", "gap", "margin", "top", "z")
+        ),
+        "name_in_request",
+        "name_in_clause",
+        "about_in_clause",
+        "clause_in_tool",
+        "verb",
+        "params_in_clause",
+    )
+)
+"""Numbers that never speak against a tool the greater they are, whatever was learned from."""
+FALLS: Final = frozenset((*(f"{view}_rank" for view in _VIEWS), "open_needs"))
+"""Numbers that never speak for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +169,12 @@ def look(
                 _covered(frozenset(stems), text.name | text.about, rarity),
                 float(text.verb in stems),
                 _covered(text.params, stems, rarity),
-                float(len(tools)),
                 float(len(clauses)),
-                float(len(reading.words)),
                 float(text.needed),
                 float(text.needed_numbers),
                 float(numbers),
                 float(values),
                 float(text.needed_numbers - numbers),
-                best / len(clauses),
-                float(len(text.name)),
-                float(len(text.about)),
             )
         )
     return Sight(tuple(rows), mix)

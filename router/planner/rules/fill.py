@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from router.plan import Definition
-from router.planner.rules.evidence import Owner
-from router.planner.rules.params import NONE, Param, params_of
+from router.planner.rules.evidence import owner_of
+from router.planner.rules.params import NONE, Param
 from router.planner.rules.reading import Reading
-from router.planner.rules.spans import Span, stems_of
+from router.planner.rules.spans import Span
 from router.planner.rules.trees import Trees
 from router.planner.rules.values import Value, candidates
 from router.schemas import value_allowed
 
-OPTIONAL: Final = 0.2
+OPTIONAL: Final = 0.1
 """The least probability at which a parameter that may be left out is given."""
 NEEDED: Final = 0.03
 """The least at which a required one is given rather than asked for."""
@@ -75,9 +75,9 @@ def fill(
     :param only: the clauses that values may come from; None for all.
     :param least: the least probability at which a required parameter is given.
     """
-    params = params_of(tool)
-    owner = Owner(params, frozenset(stems_of(tool.name)), clauses)
+    owner = owner_of(tool, clauses)
     offers: list[tuple[float, int, Value]] = []
+    params = owner.params
     for index, param in enumerate(params):
         values = candidates(param, owner, reading)
         if only is not None:

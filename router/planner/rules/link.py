@@ -87,7 +87,9 @@ def _own_value(param: Param, call: Filled, reading: Reading) -> bool:
     given = call.of(param)
     if given is None or given.span is None:
         return False
-    text = reading.text[given.span.start : given.span.end].removeprefix("the ")
+    own = stems_of(call.tool.name)
+    words = reading.text[given.span.start : given.span.end].split()
+    text = " ".join(word for word in words if stems_of(word)[:1] != own[:1]).removeprefix("the ")
     named = _RESULT.fullmatch(text) or _PRONOUN.fullmatch(text)
     return named is None and reading.clause_at(given.span.start) in call.clauses
 

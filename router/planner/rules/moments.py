@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _MONTHS: Final = {
@@ -41,8 +41,8 @@ _DATES: Final = tuple(
     )
 )
 _TIME: Final = re.compile(
-    r"(?<![\w:.])(?:(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?\s*(?P<half>[ap]\.?m\.?)?"
-    r"|(?P<hour12>\d{1,2})\s*(?P<half12>[ap]\.?m\.?)|(?P<clock>\d{1,2})\s+o'?clock|(?P<word>noon|midnight))(?!\w)",
+    r"(?<![\w:.])(?:(?P<hour>\d{1,2})(?::|\.(?=\d{2}\s*[ap]\.?m))(?P<minute>\d{2})(?::(?P<second>\d{2}))?\s*(?P<half>[ap]\.?m\.?)?"
+    r"|(?P<hour12>\d{1,2})\s*(?P<half12>[ap]\.?m\.?)|(?P<clock>\d{1,2})\s+o'?clock|(?P<word>noon|midnight))(?!\w|:\w)",
     re.IGNORECASE,
 )
 _RELATIVE: Final = re.compile(
@@ -129,6 +129,13 @@ def moments(text: str) -> list[Moment]:
     return found + _joined(found, text)
 
 
+def joined(day: Moment, time: Moment | None) -> Moment:
+    """A day with a time of day; with midnight where there is none."""
+    if time is None:
+        return replace(day, hour=0)
+    return replace(day, hour=time.hour, minute=time.minute, second=time.second)
+
+
 def _joined(found: list[Moment], text: str) -> list[Moment]:
     both = []
     for first, second in itertools.pairwise(found):
@@ -187,7 +194,10 @@ def _time(match: re.Match[str]) -> Moment | None:
         hour = hour % 12 + (12 if half[0] in "pP" else 0)
     if hour > 23 or minute > 59 or second > 59:
         return None
-    return Moment(match.group(), *match.span(), hour=hour, minute=minute, second=second)
+    said = match.group()
+    if half and said[-1] == "." and "." not in half[:-1]:
+        said = said[:-1]  # the sentence's own
+    return Moment(said, match.start(), match.start() + len(said), hour=hour, minute=minute, second=second)
 
 
 _FORMS: Final = (

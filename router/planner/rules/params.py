@@ -122,17 +122,21 @@ def _walk(
 
 
 def kind_of(schema: Mapping[str, Any]) -> str:
-    """The one JSON type to aim at: the first that is not null; ``any`` where nothing is said."""
+    """The one JSON type to aim at, null apart; ``any`` where nothing is said, or several."""
     kind = schema.get("type")
     if isinstance(kind, list):
-        kind = next((part for part in kind if part != "null"), None)
+        kinds = [part for part in kind if part != "null"]
+        kind = kinds[0] if len(kinds) == 1 else "number" if set(kinds) == {"integer", "number"} else None
+        if len(kinds) > 1 and kind is None:
+            return "any"
     if isinstance(kind, str):
         return kind
     for key in ("anyOf", "oneOf", "allOf"):
         options = schema.get(key)
-        for option in options if isinstance(options, list) else ():
-            if isinstance(option, Mapping) and option.get("type") != "null":
-                return kind_of(option)
+        listed = [o for o in options if isinstance(o, Mapping)] if isinstance(options, list) else []
+        found = {kind_of(option) for option in listed if option.get("type") != "null"}
+        if found:
+            return found.pop() if len(found) == 1 else "any"
     enum = schema.get("enum")
     if isinstance(enum, list) and enum:
         return type_of(enum[0])

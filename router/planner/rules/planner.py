@@ -7,15 +7,16 @@ plan = planner.plan("The weather in Paris and London", candidates)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from registry.lexical.tokens import STOPWORDS
 from router.errors import BadRequest
 from router.plan import Ask, Definition, Plan, Step
 from router.planner.rules.calls import options
-from router.planner.rules.choose import Sight, Similar, look, text_of
+from router.planner.rules.choose import FALLS, FEATURES, GROWS, Sight, Similar, look, text_of
 from router.planner.rules.fill import Filled, arguments_of, fill
 from router.planner.rules.link import refs
 from router.planner.rules.params import Param
@@ -26,22 +27,63 @@ from router.planner.sound import sound
 MAYBE: Final = 0.12
 """The least probability at which a tool is looked at closer; the best one always is."""
 MAX_MAYBE: Final = 8
-CALL: Final = 0.5
-"""The least at which a tool is called."""
 REFUSE: Final = 0.5
-"""Where no tool reaches CALL, the best one is called from here on; as high as CALL, none is.
+"""The least probability that any tool fits at which one is called.
 
-This one and OPTIONAL are chosen by tests.benchmarks.planning.thresholds. It would put SPLIT at 0.5, which
-is within its error, and which no longer splits a plain row such as "in Paris and London".
+Whether one fits is asked apart from which: several like tools make each of them unlikely, and none of them less fit.
 """
-SPLIT: Final = 0.2
+REFUSE_PEOPLE: Final = 0.65
+"""The same where nothing is guessed: to a person a wrong plan is worse than none."""
+CALL: Final = 0.4
+"""The least at which other tools are called beside the likeliest.
+
+These, SPLIT and OPTIONAL are chosen by tests.benchmarks.planning.thresholds, on requests of sources that the weights
+never saw.
+"""
+SPLIT: Final = 0.6
+
+CLOSER: Final = (
+    *FEATURES,
+    "chance",
+    "lead",
+    "order",
+    "maybe",
+    "chances",
+    "needed_given",
+    "needed_least",
+    "needed_mean",
+    "missing",
+    "given",
+    "surest",
+    "sure_mean",
+    "own_clauses",
+    "spans",
+    "told",
+    "told_weight",
+    "untold",
+    "twins",
+    "rival_lead",
+)
+"""What is told of a tool that is looked at closer."""
+CLOSER_GROWS: Final = GROWS | {
+    "chance",
+    "lead",
+    "needed_least",
+    "needed_mean",
+    "told",
+    "told_weight",
+    "rival_lead",
+}
+CLOSER_FALLS: Final = FALLS | {"order", "missing", "untold"}
+_NOTHING_NEEDED: Final = 0.5
+"""How sure the required values of a tool without any are: neither good nor bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
     """A tool looked at closer.
 
-    :param row: what speaks for calling it, as numbers.
+    :param row: what speaks for calling it: one number for each of CLOSER.
     """
 
     tool: int
@@ -54,15 +96,25 @@ class RulesPlanner:
 
     :param similar: closeness in meaning, where there is an encoder; words alone otherwise.
     :param guess: give a required parameter its likeliest value, however unlikely, and ask for it only
-        where the request holds none of its type. For measuring; a person is better asked.
+        where the request holds none of its type; and call a tool that fits only just. For measuring; a
+        person is better asked.
+    :param today: the day that "tomorrow" is reckoned from.
     """
 
     name = "rules"
 
-    def __init__(self, weights: Weights, similar: Similar | None = None, *, guess: bool = False) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        similar: Similar | None = None,
+        *,
+        guess: bool = False,
+        today: Callable[[], date] = date.today,
+    ) -> None:
         self._weights = weights
         self._guess = guess
         self._similar = similar
+        self._today = today
 
     def plan(self, request: str, tools: Sequence[Definition]) -> Plan:
         """A plan over the candidates; one that would not pass the checks is never returned.
@@ -73,7 +125,7 @@ class RulesPlanner:
             raise BadRequest("The request is empty.", "Say what is to be done.")
         if not tools:
             return Plan((), request, "There are no tools to plan with.")
-        reading = read(request)
+        reading = read(request, self._today())
         sight = look(reading, tools, self._similar, self._weights.rarity)
         by_meaning = self._similar is not None
         calls: list[Filled] = []
@@ -91,21 +143,23 @@ class RulesPlanner:
         return sound(plan, {tool.name: tool for tool in tools})
 
     def _chosen(self, thoughts: Sequence[Thought], reading: Reading) -> list[Thought]:
-        model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
+        weights, by_meaning = self._weights, self._similar is not None
+        fits = weights.fits if by_meaning else weights.fits_by_words
+        least = REFUSE if self._guess else REFUSE_PEOPLE
+        if not thoughts or fits.probability(thoughts[0].row) < least:
+            return []
+        model = weights.calls if by_meaning else weights.calls_by_words
         rated = [(model.probability(thought.row), thought) for thought in thoughts]
-        chosen = distinct([pair for pair in rated if pair[0] >= CALL], reading)
-        if not chosen and rated:
-            probability, best = max(rated, key=lambda pair: pair[0])
-            chosen = [best] if probability >= REFUSE else []
-        return chosen
+        best = max(probability for probability, _ in rated)
+        return distinct([pair for pair in rated if pair[0] >= min(CALL, best)], reading)
 
     def _calls(self, tool: Definition, base: Filled, near: list[float], reading: Reading) -> list[Filled]:
         best = SPLIT
         calls: tuple[Filled, ...] = (base,)
         for option in options(tool, base, near, reading, self._weights.values):
             probability = self._weights.splits.probability(option.features)
-            if probability >= best:
-                best, calls = probability, option.calls
+            if probability >= best or (option.plain and calls == (base,)):
+                best, calls = max(best, probability), option.calls
         return list(calls)
 
 
@@ -125,9 +179,13 @@ def think(
     calls = {t: fill(tools[t], frozenset(owned[t]), reading, weights.values) for t in maybe}
     thoughts = []
     for t in maybe:
+        twins = [o for o in maybe if o != t and _same_values(calls[o], calls[t])]
+        rivals = [chance[o] for o in maybe if o != t and o not in twins]
         row = (
             *_row(t, maybe, chance, sight, calls[t]),
             *_explained(calls[t], reading, weights.rarity),
+            float(len(twins)),
+            chance[t] - max(rivals, default=0.0),
         )
         thoughts.append(Thought(t, calls[t], row))
     return thoughts
@@ -184,8 +242,8 @@ def _row(
         float(len(maybe)),
         sum(chance[o] for o in maybe),
         float(len(needed)),
-        min(needed, default=1.0),
-        sum(needed) / len(needed) if needed else 1.0,
+        min(needed, default=_NOTHING_NEEDED),
+        sum(needed) / len(needed) if needed else _NOTHING_NEEDED,
         float(len(filled.missing)),
         float(len(sure)),
         max(sure, default=0.0),

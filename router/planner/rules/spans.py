@@ -10,6 +10,7 @@ by what it is and by what stands around it.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +24,12 @@ MAX_TEXT: Final = 6000
 """Characters of a request that are read."""
 MAX_SPANS: Final = 400
 MAX_LIST: Final = 12
+MAX_OPENINGS: Final = 100
+"""Brackets that are tried as the beginning of JSON."""
 
 WORD: Final = re.compile(r"[^\W_]+(?:[-'’_.&@/][^\W_]+)*|[^\s]")
 _QUOTED: Final = re.compile(
-    r"\"([^\"\n]{1,400})\"|“([^”\n]{1,400})”|(?<!\w)'([^'\n]{1,400}?)'(?!\w)|`([^`\n]{1,400})`"
+    r"\"([^\"\n]{1,400})\"|“([^”\n]{1,400})”|(?<!\w)'((?:[^'\n]|(?<=\w)'(?=\w)){1,400}?)'(?!\w)|`([^`\n]{1,400})`"
     r"|«([^»\n]{1,400})»|(?<!\w)‘([^’\n]{1,400})’(?!\w)"
 )
 _URL: Final = re.compile(
@@ -37,8 +40,8 @@ _PATH: Final = re.compile(
     r"(?<![\w/.])(?:~?/[\w.@~-]+(?:/[\w.@~-]*)*|[A-Za-z]:\\[\w\\.-]+|[\w-]+(?:/[\w-]+)*\.[A-Za-z]\w{1,4})(?!\w)"
 )
 _NUMBER: Final = re.compile(
-    r"(?<![\w.])(?P<sign>[-+−]?)(?P<money>[$€£¥₹]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
-    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*[@])"
+    r"(?<![\w.])(?P<sign>[-+−]?)(?P<money>(?:[$€£¥₹]\s?)?)(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
+    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*@|\d|\.\d)"
 )
 _SCALES: Final = {
     "k": 1e3,
@@ -74,7 +77,37 @@ _SPELLED: Final = re.compile(
     + r"))*\b",
     re.IGNORECASE,
 )
-_LITERAL: Final = re.compile(r"\[[^\[\]\n]{0,600}\]|\[(?:\s*\[[^\[\]]*\]\s*,?)+\s*\]")
+_ORDINALS: Final = {
+    name: value
+    for value, name in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1
+    )
+}
+_ORDINAL: Final = re.compile(rf"\b(?:{'|'.join(_ORDINALS)})(?=\s+[a-z])", re.IGNORECASE)
+_TITLED: Final = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St)\.\s+[A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*")
+_OWNER: Final = re.compile(r"\b[A-Z][\w-]*(?:\s+[A-Z][\w-]*)*(?=['’]s\b)")
+_MARKUP: Final = re.compile(r"<([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>(?:.*</\1\s*>)?", re.DOTALL)
+_CHUNK: Final = re.compile(r"[^\s,;\"“”‘’`<>(){}\[\]]+")
+"""What stands between spaces: ``#ff4500``, ``01:23:45``, ``user_id``."""
+_SHORTCODE: Final = re.compile(r":\w+:")
+_INSIDE: Final = re.compile(r"\w[^\w\s'’-]+\w|_|#\w|:\w+:")
+_SIGN: Final = re.compile(r"[^\s\d.,%-]")
+_FORMULA: Final = re.compile(
+    r"(?<![^\s:=])[\d(*+/.-][^\sA-Za-z\"'“”‘’`,;:!?]*(?:\s+[^\sA-Za-z\"'“”‘’`,;:!?]+)*(?![^\s?!.,;:])"
+)
+"""Signs and numbers in a row without a word: ``(5 + 10) * 3``, ``*/15 * * * *``."""
+_ADDRESS: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+){2,}(?![\w.]*\w)")
+"""An address or a version: several dots."""
+_LITERAL: Final = re.compile(
+    r"\[[^\[\]\n]{0,600}\]|\[(?:\s*\[[^\[\]]*\]\s*,?)+\s*\]|\{[^{}\n]{1,600}\}"
+    r"|\((?:\s*[-+]?\d+(?:\.\d+)?\s*,){1,8}\s*[-+]?\d+(?:\.\d+)?\s*\)"
+)
+_BESIDE: Final = re.compile(
+    r",?\s+(?:(?:morning|afternoon|evening|night),?\s+)?(?:(?:at|on|from|around)\s+)?"
+)
+"""What may stand between a day and its time."""
+_OPENING: Final = re.compile(r"[\[{]")
+_DECODER: Final = json.JSONDecoder()
 _BREAKS: Final = frozenset(
     (
         "in on at to from for with by of about as into onto over under between during within "
@@ -82,8 +115,11 @@ _BREAKS: Final = frozenset(
         "that which who whose where when while if so then is are was were be been being has have "
         "had do does did can could will would should may might must i you we they he she it this "
         "these those please me my your our their his her its them us named called titled labeled "
-        'labelled entitled saying says . , ; : ! ? ( ) [ ] { } " “ ” | – — also want need like '
-        "get find show tell give let make check see know help what how ' ‘ ’ ` ="
+        'labelled entitled saying says . , ; : ! ? ( ) [ ] { } < > * + / ^ ~ " “ ” | – — also want need like '
+        "get find show tell give let make check see know help what how ' ‘ ’ ` = it's i'm i'd i'll i've "
+        "that's what's let's there's who's where's don't it’s i’m i’d i’ll i’ve that’s what’s let’s "
+        "a an the also additionally finally lastly furthermore moreover however hi hello hey sure yes no thanks "
+        "thank ok okay sorry"
     ).split()
 )
 _LEADS: Final = frozenset(
@@ -92,6 +128,8 @@ _LEADS: Final = frozenset(
         "every please is are was were new current specific particular"
     ).split()
 )
+_JOINTS: Final = frozenset("of and in for to with , on at & a an the".split())
+"""What joins two phrases to a longer one."""
 NAMERS: Final = frozenset(("named called titled labeled labelled entitled saying says reads").split())
 
 
@@ -100,8 +138,8 @@ class Span:
     """A part of a request that may be a value.
 
     :param kind: ``quoted``, ``url``, ``email``, ``path``, ``number``, ``date``, ``time``, ``datetime``,
-        ``relative``, ``id``, ``name``, ``phrase``, ``tail``, ``line`` or ``list``.
-    :param value: the number, Moment or list it stands for; the text itself otherwise.
+        ``relative``, ``id``, ``name``, ``phrase``, ``tail``, ``line`` or ``list``, which may be an object.
+    :param value: the number, Moment, list or object it stands for; the text itself otherwise.
     :param start: position in the request of its first character, quotes left out.
     """
 
@@ -149,6 +187,8 @@ def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
         while start < end and text[end - 1].isspace():
             end -= 1
         group = "number" if kind == "number" else "moment" if isinstance(value, Moment) else "text"
+        if kind == "phrase" and not any(char.isalnum() for char in text[start:end]):
+            return
         if start < end and (start, end, group) not in seen and len(found) < MAX_SPANS:
             seen.add((start, end, group))
             part = text[start:end]
@@ -156,24 +196,66 @@ def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
 
     for match in _QUOTED.finditer(text):
         group = match.lastindex or 1
-        add(match.start(group), match.end(group), "quoted", match.group(group).rstrip(" ,"))
+        said = match.group(group).rstrip(" ,")
+        # English puts the sentence's full stop inside the quotes; a single word has none of its own.
+        add(match.start(group), match.end(group), "quoted", said if " " in said else said.rstrip("."))
+    at = 0
+    for _ in range(MAX_OPENINGS):
+        opening = _OPENING.search(text, at)
+        if opening is None:
+            break
+        try:
+            value, at = _DECODER.raw_decode(text, opening.start())
+            add(opening.start(), at, "list", value)
+        except (ValueError, RecursionError):
+            at = opening.end()
     for match in _LITERAL.finditer(text):
-        items = literal_list(match.group())
+        items = literal(match.group())
         if items is not None:
             add(*match.span(), "list", items)
-    for pattern, kind in ((_URL, "url"), (_EMAIL, "email"), (_PATH, "path")):
+    for pattern, kind in ((_URL, "url"), (_EMAIL, "email"), (_ADDRESS, "id"), (_PATH, "path")):
         for match in pattern.finditer(text):
             add(match.start(), match.start() + len(match.group().rstrip(".,;:!?)")), kind)
-    for moment in moments(text):
+    times = moments(text)
+    for moment in times:
         add(moment.start, moment.end, moment.kind, moment)
+    for first, second in itertools.pairwise(times):
+        beside = {first.kind, second.kind} == {"relative", "time"}
+        if beside and _BESIDE.fullmatch(text, first.end, second.start):
+            add(first.start, second.end, "datetime")
     for match in _NUMBER.finditer(text):
         add(match.start(), match.end(), "number", _number(match))
     for match in _SPELLED.finditer(text):
         number = spelled(match.group())
         if number is not None:
             add(*match.span(), "number", number)
+    for match in _ORDINAL.finditer(text):
+        add(*match.span(), "number", _ORDINALS[match.group().lower()])
+    _signs(text, {(span.start, span.end) for span in found}, add)
+    for pattern in (_TITLED, _OWNER):
+        for match in pattern.finditer(text):
+            if match.group().lower() not in _BREAKS:
+                add(*match.span(), "name")
     _wordy(text, tokens, add)
     return found
+
+
+def _signs(text: str, known: set[tuple[int, int]], add: Any) -> None:
+    """Markup, formulas, and what stands between spaces and is no plain word."""
+    for match in _MARKUP.finditer(text):
+        add(*match.span(), "id")
+    for match in _FORMULA.finditer(text):
+        end = match.start() + len(match.group().rstrip("."))
+        if (match.start(), end) not in known and _SIGN.search(match.group()):
+            add(match.start(), end, "id")
+    for match in _CHUNK.finditer(text):
+        end = (
+            match.end()
+            if _SHORTCODE.fullmatch(match.group())
+            else match.start() + len(match.group().rstrip(".:!?'"))
+        )
+        if (match.start(), end) not in known and _INSIDE.search(text, match.start(), end):
+            add(match.start(), end, "id")
 
 
 def _number(match: re.Match[str]) -> int | float:
@@ -209,16 +291,18 @@ def spelled(text: str) -> int | float | None:
     return None if not known else int(number) if number.is_integer() else number
 
 
-def literal_list(text: str) -> list[Any] | None:
-    """The items of a list as a person types it: ``[1, 2]``, ``['a', 'b']``, ``[a, b]``."""
-    import json
-
+def literal(text: str) -> list[Any] | dict[str, Any] | None:
+    """A list or an object as a person types it: ``[1, 2]``, ``(1, 2)``, ``['a', 'b']``, ``[a, b]``, ``{'a': 1}``."""
+    if text[0] == "(":
+        text = f"[{text[1:-1]}]"
     for form in (text, text.replace("'", '"')):
         try:
             value = json.loads(form)
         except ValueError:
             continue
-        return value if isinstance(value, list) else None
+        return value if isinstance(value, list | dict) else None
+    if text[0] == "{":
+        return None
     inner = [item.strip(" '\"") for item in text[1:-1].split(",")]
     return [item for item in inner if item] if "[" not in text[1:] else None
 
@@ -240,20 +324,10 @@ def _wordy(text: str, tokens: list[Word], add: Any) -> None:
         at = max(end, at + 1)
     for first, last in runs:
         _phrases(tokens, first, last, add)
+    _chains(text, tokens, runs, add)
     for (a, b), (c, d) in itertools.pairwise(runs):
-        joint = tokens[b:c]
-        if len(joint) == 1 and joint[0].lower in (
-            "of",
-            "and",
-            "in",
-            "for",
-            "to",
-            "with",
-            ",",
-            "on",
-            "at",
-            "&",
-        ):
+        joint = [token for token in tokens[b:c] if token.lower not in ("a", "an", "the")] or tokens[b:c]
+        if len(joint) == 1 and joint[0].lower in _JOINTS:
             start = _led(tokens, a, b)
             add(tokens[start].start, tokens[d - 1].end, "phrase")
             capital = next((i for i in range(start, b) if tokens[i].text[:1].isupper()), None)
@@ -264,7 +338,9 @@ def _wordy(text: str, tokens: list[Word], add: Any) -> None:
         if mixed or (token.text.isdigit() and len(token.text) > 3):
             add(token.start, token.end, "id")
         opens = (
-            token.lower in NAMERS or token.lower in ("about", "for", "of", "with", "on") or token.text == ":"
+            token.lower in NAMERS
+            or token.lower in ("about", "for", "of", "with", "on")
+            or (token.text == ":" and text[token.end : token.end + 1].isspace())
         )
         if opens and index + 1 < len(tokens):
             stop = re.compile(r"[\n;]|[.!?](?=\s|$)").search(text, tokens[index + 1].start)
@@ -279,6 +355,23 @@ def _wordy(text: str, tokens: list[Word], add: Any) -> None:
             line = match.group().rstrip(" .!?")
             if len(line.split()) <= 12:
                 add(match.start(), match.start() + len(line), "line")
+            add(*match.span(), "line")
+
+
+def _chains(text: str, tokens: list[Word], runs: list[tuple[int, int]], add: Any) -> None:
+    """Names and numbers joined by commas alone, of three and more: an address."""
+    at = 0
+    while at < len(runs):
+        last = at
+        while (
+            last + 1 < len(runs)
+            and text[tokens[runs[last][1] - 1].end : tokens[runs[last + 1][0]].start].strip() == ","
+            and not tokens[runs[last + 1][0]].text[:1].islower()
+        ):
+            last += 1
+        if last - at > 1:
+            add(tokens[_led(tokens, *runs[at])].start, tokens[runs[last][1] - 1].end, "phrase")
+        at = last + 1
 
 
 def _breaks(tokens: list[Word], at: int) -> bool:
@@ -338,7 +431,13 @@ def lists(text: str, found: list[Span]) -> list[list[Span]]:
     Each row is as long as it goes; inside a row the longest spans that fit are taken.
     """
     begins: dict[int, list[Span]] = {}
-    found = [span for span in found if span.kind == "quoted" or not _INNER.search(span.text)]
+    quotes = [(span.start, span.end) for span in found if span.kind == "quoted"]
+    found = [
+        span
+        for span in found
+        if span.kind == "quoted"
+        or not (_INNER.search(span.text) or any(a <= span.start and span.end <= b for a, b in quotes))
+    ]
     for span in found:
         begins.setdefault(span.start, []).append(span)
     rows: list[list[Span]] = []

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from registry.lexical.tokens import STOPWORDS
+from router.planner.rules.codes import coded, is_code
 from router.planner.rules.evidence import Evidence, Owner
+from router.planner.rules.forms import Offer, other_forms
 from router.planner.rules.moments import Moment
 from router.planner.rules.params import NONE, Param, kind_of
 from router.planner.rules.reading import Reading
@@ -33,23 +36,35 @@ class Value:
     features: tuple[float, ...]
 
 
-def candidates(param: Param, owner: Owner, reading: Reading) -> list[Value]:
-    """Every value that a parameter could take, none of them twice."""
+def candidates(
+    param: Param, owner: Owner, reading: Reading, keep: Callable[[Any], bool] = lambda value: True
+) -> list[Value]:
+    """Every value that a parameter could take, none of them twice.
+
+    :param keep: which of them are wanted; what speaks for the others is not worked out.
+    """
     context = Evidence(param, owner, reading)
-    found: list[tuple[Any, int | None, Span | None, str, float]] = []
+    found: list[Offer] = []
     if param.enum:
         found += _enum(param, reading, owner)
     elif param.type == "boolean":
         found += _flags(param, reading, owner)
     elif param.type == "array":
         found += _rows(param, reading)
-    elif param.type != "object":
+    elif param.type == "object":
+        found += [
+            (span.value, index, span, "list", 1.0)
+            for index, span in enumerate(reading.spans)
+            if isinstance(span.value, dict)
+        ]
+    else:
+        # Where a code is wanted, and the request names what there is one for, the name is no value.
+        only_codes = any(code.asked for code in coded(param, reading.text))
         for index, span in enumerate(reading.spans):
             value = cast(span, param)
-            if value is not NONE:
-                found.append((value, index, span, span.kind, 0.0))
-                if param.type in ("number", "any") and span.kind == "number" and span.text[-1:] in "%t":
-                    found.append((round(span.value / 100, 10), index, span, span.kind, 1.0))
+            if value is not NONE and not (only_codes and not is_code(param, span.text)):
+                found.append((value, index, span, span.kind, _as_wanted(span, value, param)))
+        found += other_forms(param, reading)
     if param.default is not NONE:
         found.append((param.default, None, None, "default", 0.0))
     out: list[Value] = []
@@ -58,7 +73,9 @@ def candidates(param: Param, owner: Owner, reading: Reading) -> list[Value]:
         key = (repr(value), None if place is None else place.start)
         if key not in seen:
             seen.add(key)
-            out.append(Value(value, place, context.features(at, place, kind, match)))
+            if keep(value):
+                usual = param.default is not NONE and value == param.default
+                out.append(Value(value, place, context.features(at, place, kind, match, usual)))
     return out
 
 
@@ -77,16 +94,22 @@ def cast(span: Span, param: Param) -> Any:
         written = span.value.written(param.form) if param.form else None
         return written if written is not None else span.text
     if span.kind == "list":
-        return NONE
+        # JSON is a value where nothing is said of the type, and a document as it stands for a text.
+        return span.value if wanted == "any" else span.text if isinstance(span.value, dict) else NONE
     if span.kind == "quoted":
         return span.value
     return span.text.strip(" \"'`“”‘’")
 
 
-def _enum(
-    param: Param, reading: Reading, owner: Owner
-) -> list[tuple[Any, int | None, Span | None, str, float]]:
-    found: list[tuple[Any, int | None, Span | None, str, float]] = []
+def _as_wanted(span: Span, value: Any, param: Param) -> float:
+    """Whether a moment stands as the parameter wants it written; 0 for all else."""
+    if param.form is None or not isinstance(span.value, Moment):
+        return 0.0
+    return 1.0 if value == span.value.written(param.form) else -1.0
+
+
+def _enum(param: Param, reading: Reading, owner: Owner) -> list[Offer]:
+    found: list[Offer] = []
     lowered = reading.text.lower()
     stems = [word.stem for word in reading.words]
     for option in param.enum[:60]:
@@ -112,6 +135,9 @@ def _enum(
         else:
             span = Span(reading.text[best[1] : best[2]], "enum", best[1], best[2], option)
             found.append((value, None, span, "enum", best[0]))
+    if not param.needed or param.default is not NONE:
+        # An option that no word speaks for is no better than the default, or none.
+        found = [offer for offer in found if offer[2] is not None]
     if param.type == "array":
         named = [option for (option,), _, span, _, match in found if span is not None and match >= 1]
         if len(named) > 1:
@@ -119,9 +145,7 @@ def _enum(
     return found
 
 
-def _flags(
-    param: Param, reading: Reading, owner: Owner
-) -> list[tuple[Any, int | None, Span | None, str, float]]:
+def _flags(param: Param, reading: Reading, owner: Owner) -> list[Offer]:
     wanted = {name for name in (*param.names, *param.about) if name not in STOPWORDS and len(name) > 2}
     own = (
         set(param.names)
@@ -138,6 +162,8 @@ def _flags(
                 best, place = score, word
                 near = {w.lower for w in reading.words[max(0, index - 4) : index + 4]}
                 negated = bool(near & _NEGATION)
+    if place is None and (not param.needed or param.default is not NONE):
+        return []
     span = None if place is None else Span(place.text, "flag", place.start, place.end, True)
     score = best * 0.5 + overlap * 0.5
     return [
@@ -146,20 +172,23 @@ def _flags(
     ]
 
 
-def _rows(param: Param, reading: Reading) -> list[tuple[Any, int | None, Span | None, str, float]]:
+def _rows(param: Param, reading: Reading) -> list[Offer]:
     items = param.schema.get("items")
     rule = items if isinstance(items, dict) else {}
     inner = Param(
         param.path, kind_of(rule), False, rule, param.names, param.about, param.roles, (), NONE, param.form, 0
     )
-    found: list[tuple[Any, int | None, Span | None, str, float]] = []
+    found: list[Offer] = []
     for row in reading.rows:
         values = [cast(span, inner) for span in row]
         if NONE not in values:
             whole = Span(reading.text[row[0].start : row[-1].end], "row", row[0].start, row[-1].end, values)
             found.append((values, None, whole, "row", float(len(row))))
     for index, span in enumerate(reading.spans):
-        if span.kind == "list":
+        if span.kind == "list" and isinstance(span.value, dict):
+            if value_allowed([span.value], param.schema):
+                found.append(([span.value], index, span, "list", 1.0))
+        elif span.kind == "list":
             if value_allowed(span.value, param.schema):
                 found.append((span.value, index, span, "list", float(len(span.value))))
             elif inner.type == "string":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Weights:
     :param tools: whether a tool is called, at first sight; ``tools_by_words`` where there is no encoder.
     :param values: whether a parameter takes a value.
     :param calls: whether a tool is called, once its parameters are filled.
+    :param fits: whether any tool fits, by the one that is likeliest at first sight.
     :param splits: whether it is called several times.
     """
 
@@ -30,13 +31,15 @@ class Weights:
     values: Trees
     calls: Trees
     calls_by_words: Trees
+    fits: Trees
+    fits_by_words: Trees
     splits: Trees
 
 
 def read_weights(data: bytes) -> Weights:
     """From the bytes of a weights file."""
     value = json.loads(gzip.decompress(data))
-    names = ("tools", "tools_by_words", "values", "calls", "calls_by_words", "splits")
+    names = [field.name for field in fields(Weights) if field.name != "rarity"]
     return Weights(rarity=value["rarity"], **{name: Trees.of(value[name]) for name in names})
 
 

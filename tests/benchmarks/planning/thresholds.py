@@ -21,7 +21,8 @@ from typing import Any, Final
 from router import batch
 from router.planner.rules import fill, planner
 from router.planner.rules.meaning import by_encoder
-from router.planner.rules.train import encoder, learn, refusals
+from router.planner.rules.practice import refusals
+from router.planner.rules.train import encoder, learn
 from router.planner.rules.weights import Weights, read_weights
 from tests.benchmarks.planning.run import planned
 from tests.benchmarks.planning.score import table
@@ -40,9 +41,10 @@ BARS: Final = {
     "refused": 0.75,
 }
 GRID: Final[dict[str, tuple[Any, tuple[float, ...]]]] = {
-    "REFUSE": (planner, (0.3, 0.38, 0.44, 0.5)),
-    "SPLIT": (planner, (0.1, 0.2, 0.35, 0.5)),
-    "OPTIONAL": (fill, (0.03, 0.06, 0.12, 0.2, 0.3)),
+    "REFUSE": (planner, (0.45, 0.5, 0.55, 0.6)),
+    "CALL": (planner, (0.3, 0.35, 0.4, 0.5)),
+    "SPLIT": (planner, (0.35, 0.45, 0.6, 0.7)),
+    "OPTIONAL": (fill, (0.06, 0.1, 0.15, 0.2)),
 }
 """In this order: each is chosen with the ones before it as chosen and the others as shipped."""
 

@@ -117,6 +117,20 @@ async def test_only_the_tools_of_the_caller_are_planned_with(tmp_path: Path) -> 
         assert found(await (await Visitor(running, "sky").enter()).tool("plan", request))["plan"] == []
 
 
+async def test_a_tool_that_leads_to_others_is_no_step_of_a_plan(tmp_path: Path) -> None:
+    name = {"type": "string", "description": "The name of the tool."}
+    shelves = Shelves(tmp_path)
+    shelves.add("kit", [tool("call_tool", "Call any tool by its name.", inputSchema=takes(name=name))])
+    toolsets = {"all": read("all", TOOLSETS["all"])}
+    async with running_gateway(
+        shelves.specs, root=tmp_path, search=WORDS, toolsets=toolsets, journal=True
+    ) as running:
+        await running.gateway.settled()
+        visitor = await Visitor(running, "all").enter()
+        asked = {"request": "Call the tool by the name 'sweep'"}
+        assert found(await visitor.tool("plan", asked))["plan"] == []
+
+
 async def test_a_request_no_tool_fits_gets_an_empty_plan_and_nothing_is_run(tmp_path: Path) -> None:
     async with yard(tmp_path) as running:
         visitor = await Visitor(running, "sky").enter()
@@ -186,7 +200,7 @@ async def test_where_a_planned_tool_fails_the_rest_is_planned_again_without_it(t
     other = "Look up how the weather will be in a city."
     tools = [
         tool("fail", "Get the weather forecast for a city.", reads=True, inputSchema=takes(city=CITY)),
-        tool("weather_report", other, reads=True, inputSchema=takes(city=CITY)),
+        tool("report", other, reads=True, inputSchema=takes(city=CITY)),
     ]
     shelves.add("sky", tools)
     toolsets = {"sky": read("sky", {"expose": "search"})}
@@ -194,11 +208,11 @@ async def test_where_a_planned_tool_fails_the_rest_is_planned_again_without_it(t
         shelves.specs, root=tmp_path, search=WORDS, toolsets=toolsets, journal=True
     ) as running:
         await running.gateway.settled()
-        await approve(running, "sky", tools, "fail", "weather_report")
+        await approve(running, "sky", tools, "fail", "report")
         request = {"request": "Get the weather forecast for the city of Paris"}
         ran = found(await (await Visitor(running, "sky").enter()).tool("run", request))
         assert [(step["tool"], step["status"]) for step in ran["steps"]] == [
-            ("sky__weather_report", "done"),
+            ("sky__report", "done"),
             ("sky__fail", "replaced"),
         ]
         assert (ran["status"], ran["revision"]) == ("done", 1)
