@@ -12,9 +12,9 @@ from router.check import problems
 from router.errors import BadRequest
 from router.plan import Ask, Definition, Plan, Ref
 from router.planner.rules.moments import form_of, moments
+from router.planner.rules.numerals import spelled
 from router.planner.rules.planner import RulesPlanner
 from router.planner.rules.reading import read
-from router.planner.rules.spans import spelled
 from router.planner.rules.trees import LEAF, Trees
 from router.planner.rules.weights import weights
 

@@ -16,7 +16,8 @@ from registry.search.clauses import split
 from router.planner.rules.days import today_said
 from router.planner.rules.moments import Moment
 from router.planner.rules.places import Place, place_of
-from router.planner.rules.spans import MAX_TEXT, Span, Word, lists, spans, words
+from router.planner.rules.rows import lists
+from router.planner.rules.spans import MAX_TEXT, Span, Word, spans, words
 
 _WHOLE: Final = re.compile(r"\A(?=([\"'`“‘]))[\"'`“‘]([^\"“”`]{60,})[\"'`”’]\Z")
 """A request that stands in quotes as a whole: they quote nothing."""

@@ -19,11 +19,11 @@ from typing import Any, Final
 from registry.document import words_of
 from registry.lexical.stem import stem
 from router.planner.rules.moments import Moment, moments
+from router.planner.rules.numerals import NUMBER, ORDINALS, SPELLED, number_of, spelled
 
 MAX_TEXT: Final = 6000
 """Characters of a request that are read."""
 MAX_SPANS: Final = 400
-MAX_LIST: Final = 12
 MAX_OPENINGS: Final = 100
 """Brackets that are tried as the beginning of JSON."""
 
@@ -39,51 +39,7 @@ _EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _PATH: Final = re.compile(
     r"(?<![\w/.])(?:~?/[\w.@~-]+(?:/[\w.@~-]*)*|[A-Za-z]:\\[\w\\.-]+|[\w-]+(?:/[\w-]+)*\.[A-Za-z]\w{1,4})(?!\w)"
 )
-_NUMBER: Final = re.compile(
-    r"(?<![\w.])(?P<sign>[-+−]?)(?P<money>(?:[$€£¥₹]\s?)?)(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
-    r"(?P<scale>(?:[kKM]|bn|\s?(?:thousand|million|billion|trillion|hundred|dozen))(?!\w))?(?P<percent>\s?%|\s?percent\b)?(?!\w*@|\d|\.\d)"
-)
-_SCALES: Final = {
-    "k": 1e3,
-    "m": 1e6,
-    "bn": 1e9,
-    "hundred": 1e2,
-    "thousand": 1e3,
-    "million": 1e6,
-    "billion": 1e9,
-    "trillion": 1e12,
-    "dozen": 12.0,
-}
-_ONES: Final = {
-    name: value
-    for value, name in enumerate(
-        (
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-            "fifteen sixteen seventeen eighteen nineteen"
-        ).split()
-    )
-}
-_TENS: Final = {
-    name: 10 * value
-    for value, name in enumerate(("twenty thirty forty fifty sixty seventy eighty ninety").split(), 2)
-}
-_SPELLED: Final = re.compile(
-    r"\b(?:(?:a|an|half a|"
-    + "|".join([*_ONES, *_TENS])
-    + r")[\s-]+)?(?:"
-    + "|".join([*_ONES, *_TENS, "hundred", "thousand", "million", "billion", "dozen"])
-    + r")(?:[\s-]+(?:and\s+)?(?:"
-    + "|".join([*_ONES, *_TENS, "hundred", "thousand", "million", "billion"])
-    + r"))*\b",
-    re.IGNORECASE,
-)
-_ORDINALS: Final = {
-    name: value
-    for value, name in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1
-    )
-}
-_ORDINAL: Final = re.compile(rf"\b(?:{'|'.join(_ORDINALS)})(?=\s+[a-z])", re.IGNORECASE)
+_ORDINAL: Final = re.compile(rf"\b(?:{'|'.join(ORDINALS)})(?=\s+[a-z])", re.IGNORECASE)
 _TITLED: Final = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St)\.\s+[A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*")
 _OWNER: Final = re.compile(r"\b[A-Z][\w-]*(?:\s+[A-Z][\w-]*)*(?=['’]s\b)")
 _MARKUP: Final = re.compile(r"<([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>(?:.*</\1\s*>)?", re.DOTALL)
@@ -223,14 +179,14 @@ def spans(text: str, tokens: list[Word] | None = None) -> list[Span]:
         beside = {first.kind, second.kind} == {"relative", "time"}
         if beside and _BESIDE.fullmatch(text, first.end, second.start):
             add(first.start, second.end, "datetime")
-    for match in _NUMBER.finditer(text):
-        add(match.start(), match.end(), "number", _number(match))
-    for match in _SPELLED.finditer(text):
+    for match in NUMBER.finditer(text):
+        add(match.start(), match.end(), "number", number_of(match))
+    for match in SPELLED.finditer(text):
         number = spelled(match.group())
         if number is not None:
             add(*match.span(), "number", number)
     for match in _ORDINAL.finditer(text):
-        add(*match.span(), "number", _ORDINALS[match.group().lower()])
+        add(*match.span(), "number", ORDINALS[match.group().lower()])
     _signs(text, {(span.start, span.end) for span in found}, add)
     for pattern in (_TITLED, _OWNER):
         for match in pattern.finditer(text):
@@ -256,39 +212,6 @@ def _signs(text: str, known: set[tuple[int, int]], add: Any) -> None:
         )
         if (match.start(), end) not in known and _INSIDE.search(text, match.start(), end):
             add(match.start(), end, "id")
-
-
-def _number(match: re.Match[str]) -> int | float:
-    digits = match["number"].replace(",", "")
-    number = float(digits)
-    if match["scale"]:
-        number *= _SCALES[match["scale"].strip().lower()]
-    if match["sign"] in ("-", "−") and (match.start() == 0 or match.string[match.start() - 1] in " ([,:="):
-        number = -number
-    whole = number.is_integer() and "." not in digits and "e" not in digits.lower()
-    return int(number) if whole and abs(number) < 1e15 else number
-
-
-def spelled(text: str) -> int | float | None:
-    """The number that words stand for: "twenty-five", "a dozen", "two hundred and five"."""
-    total, part, known = 0.0, 0.0, False
-    for word in re.findall(r"[a-z]+", text.lower()):
-        if word in _ONES:
-            part, known = part + _ONES[word], True
-        elif word in _TENS:
-            part, known = part + _TENS[word], True
-        elif word == "half":
-            part = 0.5
-        elif word in ("a", "an", "and"):
-            continue
-        elif word in ("hundred", "dozen"):
-            part, known = (part or 1) * _SCALES[word], True
-        elif word in _SCALES:
-            total, part, known = total + (part or 1) * _SCALES[word], 0.0, True
-        else:
-            return None
-    number = total + part
-    return None if not known else int(number) if number.is_integer() else number
 
 
 def literal(text: str) -> list[Any] | dict[str, Any] | None:
@@ -415,57 +338,3 @@ def _phrases(tokens: list[Word], first: int, last: int, add: Any) -> None:
     if size > 2:
         for middle in range(first + 1, last - 1):
             add(tokens[middle].start, tokens[middle].end, "phrase")
-
-
-_JOINT: Final = re.compile(
-    r"\s*(?:,\s*(?:and|or|&)?|\band\b|\bor\b|&|;)\s*['\"“‘]?(?:the\s+)?", re.IGNORECASE
-)
-
-
-_INNER: Final = re.compile(r",\s|\b(?:and|or|to|on|in|for|of|at|with)\b|&|;")
-
-
-def lists(text: str, found: list[Span]) -> list[list[Span]]:
-    """Spans of one kind in a row, joined by commas and "and": "Paris, London and Rome".
-
-    Each row is as long as it goes; inside a row the longest spans that fit are taken.
-    """
-    begins: dict[int, list[Span]] = {}
-    quotes = [(span.start, span.end) for span in found if span.kind == "quoted"]
-    found = [
-        span
-        for span in found
-        if span.kind == "quoted"
-        or not (_INNER.search(span.text) or any(a <= span.start and span.end <= b for a, b in quotes))
-    ]
-    for span in found:
-        begins.setdefault(span.start, []).append(span)
-    rows: list[list[Span]] = []
-    used: set[tuple[int, str]] = set()
-    for span in sorted(found, key=lambda s: (s.start, s.start - s.end)):
-        group = _group(span)
-        if group is None or (span.start, group) in used:
-            continue
-        row = [span]
-        while len(row) < MAX_LIST:
-            joint = _JOINT.match(
-                text,
-                row[-1].end + (text[row[-1].end : row[-1].end + 1] in "'\"”’" and row[-1].kind == "quoted"),
-            )
-            follow = [] if joint is None else [s for s in begins.get(joint.end(), ()) if _group(s) == group]
-            if not follow:
-                break
-            row.append(max(follow, key=lambda s: s.end))
-        if len(row) > 1:
-            used.update((s.start, group) for s in row)
-            rows.append(row)
-    return rows
-
-
-def _group(span: Span) -> str | None:
-    if span.kind in ("tail", "line", "list", "relative"):
-        return None
-    if span.kind in ("name", "phrase"):
-        # A name at the head of a longer phrase is no item of a list.
-        return "name" if span.text[:1].isupper() else "phrase"
-    return span.kind
