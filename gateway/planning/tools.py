@@ -138,9 +138,14 @@ class PlanTools:
         if first is None:
             return _nothing(draft.empty)
 
-        begin: Begin = lambda asking: self._runs.start_stream(  # noqa: E731
-            steps(first, asking), request.request, options, asking.party
-        )
+        async def begin(asking: Asking) -> str:
+            try:
+                made = steps(first, asking)
+                return await self._runs.start_stream(made, request.request, options, asking.party)
+            except BaseException:  # there is no run that would read on
+                await writing.aclose()
+                raise
+
         run = await followed(self._runs, begin, site, request.wait)
         found = unanswered or await self._view(run, 0, projection)
         return None if found.get("reason") == "unplanned" else found
