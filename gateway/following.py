@@ -58,6 +58,7 @@ class Follower:
         self._records = ReplicaRecords(store)
         self._handlers: dict[Counter, list[Handler]] = {}
         self._seen: dict[str, int] = {}
+        self._left = False
 
     @property
     def owner(self) -> str:
@@ -72,7 +73,12 @@ class Follower:
         """Remember where the counters stand: before anything is read, so that no change is missed. Raises StoreError."""
         if self._store.shared:
             self._seen = await self._stored(self._store.counters)
-            await self._stored(lambda: self._records.beat(self._ident))
+            await self._stored(self._beat)
+
+    def _beat(self) -> None:
+        """Say that this gateway lives, unless it has said that it ends: store work comes one piece at a time."""
+        if not self._left:
+            self._records.beat(self._ident)
 
     async def run(self) -> None:
         """Follow, for ever. A store that is away is waited for."""
@@ -84,7 +90,7 @@ class Follower:
             await asyncio.sleep(EVERY)
             try:
                 if loop.time() - beaten >= BEAT:
-                    await self._stored(lambda: self._records.beat(self._ident))
+                    await self._stored(self._beat)
                     beaten = loop.time()
                 await self._look()
             except RegistryError as error:
@@ -113,6 +119,7 @@ class Follower:
     async def close(self) -> None:
         """We end: others may take what is left at once."""
         if self._store.shared:
+            self._left = True
             try:
                 await self._stored(lambda: self._records.leave(self._ident))
             except RegistryError as error:

@@ -129,6 +129,7 @@ class Tasks:
         self._live: dict[str, Task] = {}
         self._sites: dict[str, TaskSite] = {}
         self._count = self._bytes = 0
+        self._claiming = asyncio.Lock()  # whoever reads messages finds what was claimed taken up
         self.endpoints: dict[str, Endpoint] = {}
         """By toolset, "" for the plain one."""
         self.watched: Callable[[], set[str]] = set
@@ -174,18 +175,19 @@ class Tasks:
 
     async def follow(self) -> None:
         """Other gateways have written tasks: take what they pass on, and tell who listens here. Raises StoreError."""
-        await self._claim()
-        messages = await self._stored(partial(self._records.messages, self._owner))
-        for message in messages:
-            task = self._live.get(message.task)
-            if task is None:
-                continue  # it has come to its end meanwhile
-            if message.kind == _CANCEL:
-                self.cancel(task)
-            elif task.answer(jsonrpc.shallow(message.body), self._clock()):
-                self._changed(task)
-                await self._save(task)
-        await self._stored(partial(self._records.took, messages))
+        async with self._claiming:
+            await self._claim()
+            messages = await self._stored(partial(self._records.messages, self._owner))
+            for message in messages:
+                task = self._live.get(message.task)
+                if task is None:
+                    continue  # it has come to its end meanwhile
+                if message.kind == _CANCEL:
+                    self.cancel(task)
+                elif task.answer(jsonrpc.shallow(message.body), self._clock()):
+                    self._changed(task)
+                    await self._save(task)
+            await self._stored(partial(self._records.took, messages))
         others = self.watched() - self._live.keys()
         self._revision, changed = await self._stored(partial(self._records.since, self._revision, others))
         for record in changed:
@@ -195,11 +197,11 @@ class Tasks:
                 log.warning("task %s cannot be read: %s", record.ident, error)
 
     async def close(self) -> None:
-        """Write down that calls under way are lost; what waits for input may go on in the next process."""
+        """Write down where tasks stand: calls under way are lost, what waits for input may go on elsewhere."""
         for task in list(self._live.values()):
             if task.status is Status.WORKING or (task.suspended and not task.suspended.portable):
                 task.move(Status.FAILED, self._clock(), *_lost("stopped"))
-                await self._save(task)
+            await self._save(task)
 
     async def call(
         self, site: TaskSite, server: str, params: Shallow, headers: str, portable: Callable[[], bool]
@@ -255,17 +257,20 @@ class Tasks:
 
     async def update(self, task: Task, responses: Shallow) -> None:
         """Take a client's answers; the call goes on once none is missing. Raises StoreError."""
-        if task.ident not in self._live:
-            if not task.over:
-                body = jsonrpc.encode(responses)
-                await self._stored(partial(self._records.send, task.ident, _ANSWERS, body))
-        elif task.answer(responses, self._clock()):
-            self._changed(task)
+        # Asked for by its id: what the client's request found in the store may have become ours since.
+        live = self._live.get(task.ident)
+        if live is not None:
+            if live.answer(responses, self._clock()):
+                self._changed(live)
+        elif not task.over:
+            body = jsonrpc.encode(responses)
+            await self._stored(partial(self._records.send, task.ident, _ANSWERS, body))
 
     async def give_up(self, task: Task) -> None:
         """`cancel` for a client, also where another gateway makes the call. Raises StoreError."""
-        if task.ident in self._live:
-            self.cancel(task)
+        live = self._live.get(task.ident)
+        if live is not None:
+            self.cancel(live)
         elif not task.over:
             await self._stored(partial(self._records.send, task.ident, _CANCEL))
 
@@ -455,7 +460,8 @@ class Tasks:
                     self._live.pop(task.ident, None)
             try:
                 if self._owner:
-                    await self._claim()
+                    async with self._claiming:
+                        await self._claim()
                 if self._count or self._owner:
                     await self._stored(partial(self._records.expire, now))
                     self._count, self._bytes = await self._stored(self._records.size)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import anyio
 import pytest
 from postgres_server import PostgresServer
 from replica_parts import Pair, gateway
 from task_parts import Client, accept, text
 
+from gateway import following
+from gateway.following import Follower
 from registry.replicas import ReplicaRecords
 from registry.store import Store
 from registry.tasks import TaskRecord, TaskRecords
+
+T = TypeVar("T")
 
 
 def test_a_task_is_read_answered_and_cancelled_at_another_gateway_than_its_own(pair: Pair) -> None:
@@ -54,6 +61,45 @@ def test_a_gateway_that_ends_leaves_what_waits_for_input_to_the_others(pair: Pai
     assert pair.one.end() == 0
     there.update(task, **{key: accept(confirm=True)})
     assert text(there.result(task)) == "deleted b.txt"
+
+
+def test_a_gateway_that_has_left_does_not_say_that_it_lives(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("EVERY", "BEAT"):
+        monkeypatch.setattr(following, pause, 0.0)
+
+    async def come_and_go(store: Store) -> list[list[str]]:
+        turn = anyio.CapacityLimiter(1)
+
+        async def stored(work: Callable[[], T]) -> T:
+            return await anyio.to_thread.run_sync(work, limiter=turn)
+
+        records, counted = ReplicaRecords(store), store.counters
+        looks = 0
+
+        def look() -> dict[str, int]:
+            nonlocal looks
+            looks += 1
+            return counted()
+
+        monkeypatch.setattr(store, "counters", look)
+        follower = Follower(store, "one", stored)
+        async with anyio.create_task_group() as group:
+            await follower.start()
+            group.start_soon(follower.run)
+            before = await stored(records.alive)
+            await follower.close()
+            seen = looks
+            with anyio.fail_after(30):
+                while looks < seen + 3:  # it goes on to follow, and would have said so by now
+                    await anyio.sleep(0.01)
+            after = await stored(records.alive)
+            group.cancel_scope.cancel()
+        return [before, after]
+
+    with Store.open(server.database()) as store:
+        assert anyio.run(come_and_go, store) == [["one"], []]
 
 
 TASK = TaskRecord("a", "server", "working", None, 1.0, 1.0, 9e9, b"", "one")

@@ -240,6 +240,55 @@ async def test_a_task_that_waits_for_input_comes_back_from_the_store_as_it_was(
         assert again.status is Status.COMPLETED
 
 
+ASKED = jsonrpc.result(
+    b"1", b'{"resultType":"input_required","inputRequests":{"k":{"method":"roots/list"}},"requestState":"s"}'
+)
+
+
+async def left_by_another(house: House) -> Task:
+    """A task that waits for input, of a gateway that is dead: as a client's request finds it in the store."""
+    left = Task("left", "server", house.now, house.now, house.now + 60)
+    asked = jsonrpc.object_of(jsonrpc.shallow(ASKED)["result"])
+    assert asked is not None
+    left.suspend("local", {}, "", asked, True, house.now)
+    assert house.records.put(left.record("dead"))
+    found = await house.tasks.get("left")
+    assert found is not None
+    return found
+
+
+async def test_answers_reach_a_task_that_was_taken_over_while_it_was_looked_for(tmp_path: Path) -> None:
+    async with living(tmp_path) as house:
+        found = await left_by_another(house)
+        await house.tasks.follow()  # takes it over
+        await house.tasks.update(found, {"k": msgspec.Raw(b"{}")})
+        await settled(lambda: house.calls)
+        house.calls[0].set_result(DONE)
+        await settled(lambda: house.records.get("left").status == "completed")  # type: ignore[union-attr]
+
+
+async def test_a_task_that_was_taken_over_while_it_was_looked_for_is_cancelled(tmp_path: Path) -> None:
+    async with living(tmp_path) as house:
+        found = await left_by_another(house)
+        await house.tasks.follow()
+        await house.tasks.give_up(found)
+        await settled(lambda: house.records.get("left").status == "cancelled")  # type: ignore[union-attr]
+        assert len(house.abandoned) == 1
+
+
+async def test_what_begins_to_wait_for_input_as_the_gateway_ends_is_written_down(tmp_path: Path) -> None:
+    async with living(tmp_path) as house:
+        task = await house.call()
+        assert isinstance(task, Task)
+        house.disk_full = True
+        house.calls[0].set_result(ASKED)
+        await settled(lambda: task.status is Status.INPUT_REQUIRED)
+        assert house.records.get(task.ident).status == "working"  # type: ignore[union-attr]
+        house.disk_full = False
+        await house.tasks.close()
+        assert house.records.get(task.ident).status == "input_required"  # type: ignore[union-attr]
+
+
 KEYS = st.sets(st.sampled_from(["a", "b", "a-2", "b-2", "c"]), min_size=1, max_size=3)
 
 
