@@ -34,7 +34,7 @@ def triton(device: str, dtype) -> Kernels:
     return TritonKernels(dtype, device)
 
 
-def make(name: str, dtype=torch.float32) -> Kernels:
+def make(name: str, dtype=torch.float32, capacity: int = 64) -> Kernels:
     if name == "triton-gpu":
         if not torch.cuda.is_available():
             pytest.skip("GPU KERNELS ARE NOT TESTED ON A GPU HERE: this machine has none")
@@ -43,7 +43,7 @@ def make(name: str, dtype=torch.float32) -> Kernels:
         return triton("cpu", dtype)
     if name == "reference":
         return ReferenceKernels(dtype)
-    kernels = CpuKernels(dtype, capacity=64)
+    kernels = CpuKernels(dtype, capacity=capacity, rows=capacity)
     if name == "cpu-tiles" and not kernels.tiles:
         pytest.skip("AMX TILES ARE NOT TESTED HERE: this CPU has none, or its kernel keeps them")
     kernels.tiles = name == "cpu-tiles"
@@ -117,6 +117,7 @@ def test_rms_norm_with_and_without_residual(name: str, width: int) -> None:
 def test_silu_mul(name: str, width: int) -> None:
     kernels = make(name)
     x = rand(5, 2 * width) * 4
+    x[:, 0] = torch.tensor([-100.0, -1000.0, 100.0, 1000.0, -88.0])  # where e^x overflows or vanishes
     table = inputs(kernels, x)
     ours = run(kernels, batch([5], [5], 16), lambda: kernels.gather(kernels.silu_mul(kernels.embed(table))))
     gate, up = x.float().double().chunk(2, -1)
@@ -131,11 +132,61 @@ def test_silu_mul(name: str, width: int) -> None:
 def test_rope_cache_and_attention(
     name: str, q: int, kv: int, d: int, normed: bool, sizes: list[int], dtype: str
 ) -> None:
+    check_attention(make(name, getattr(torch, dtype)), (q, kv, d), normed, [17, 33, 3], sizes)
+
+
+@every_backend
+@pytest.mark.skipif(INTERPRETED, reason="slow in the interpreter, and blocks are the C kernels'")
+@pytest.mark.parametrize(("q", "kv", "d"), SHAPES)
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [5, 60, 17]])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attention_over_long_prefixes(
+    name: str, q: int, kv: int, d: int, sizes: list[int], dtype: str
+) -> None:
+    kernels = make(name, getattr(torch, dtype), capacity=700)
+    check_attention(kernels, (q, kv, d), False, [127, 300, 250], sizes)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="C kernels")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attention_of_a_token_does_not_depend_on_those_beside_it(dtype: str) -> None:
+    """So that chunks, and prefixes from the cache, change no token of an answer."""
+    q, kv, d, before, new = 6, 2, 64, 200, 23
+    kernels = make("cpu", getattr(torch, dtype), capacity=256)
+    config = ModelConfig("x", 1, 1, q, kv, d, 1, 1, 256, 1e-6, True, False, False, 10000.0)
+    heads = Heads(q, kv, d, rope_table(config, 256), 1e-6, None, None)
+    table = inputs(kernels, rand(before + new, (q + 2 * kv) * d))
+    cache = kernels.cache(16, kv, d)
+
+    def forward():
+        qkv = kernels.embed(table)
+        kernels.rope_store(qkv, heads, cache)
+        return kernels.gather(kernels.attention(qkv, heads, cache))
+
+    pages = np.arange(16, dtype=np.int32)[None]
+
+    def attended(first: int, end: int):
+        at = np.arange(first, end, dtype=np.int32)
+        starts = np.array([0, end - first], np.int32)
+        rows = np.arange(end - first, dtype=np.int32)
+        return run(kernels, Batch(at, at, at, starts, pages, rows), forward).clone()
+
+    attended(0, before)
+    together = attended(before, before + new)
+    for size in (1, 5):
+        firsts = range(before, before + new, size)
+        apart = torch.cat([attended(i, min(i + size, before + new)) for i in firsts])
+        assert torch.equal(apart, together)
+
+
+def check_attention(
+    kernels: Kernels, shape: tuple[int, int, int], normed: bool, before: list[int], sizes: list[int]
+) -> None:
     """Fill a cache by one batch of prompts, then attend with a second batch that goes on after them."""
-    kernels = make(name, getattr(torch, dtype))
-    before, total = [17, 33, 3], sum(sizes)
-    config = ModelConfig("x", 1, 1, q, kv, d, 1, 1, 96, 1e-6, True, False, False, 10000.0)
-    rope = rope_table(config, 96)
+    q, kv, d = shape
+    total, longest = sum(sizes), max(before) + max(sizes)
+    config = ModelConfig("x", 1, 1, q, kv, d, 1, 1, longest, 1e-6, True, False, False, 10000.0)
+    rope = rope_table(config, longest)
     norms = [kernels.vector(rand(d, seed=5 + i).abs()) if normed else None for i in range(2)]
     heads = Heads(q, kv, d, rope.to(norms[0].device) if normed else rope, 1e-6, *norms)
     contexts = [b + n for b, n in zip(before, sizes, strict=True)]
@@ -163,7 +214,7 @@ def test_rope_cache_and_attention(
     run(kernels, early, forward)
     ours = run(kernels, late, forward)
     exact = exact_attention(x.to(kernels.dtype).double(), early, late, heads, rope.double())
-    assert close(ours, exact, kernels, 5 if dtype == "float32" else 1)
+    assert close(ours, exact, kernels, 5 if kernels.dtype == torch.float32 else 1)
 
 
 def exact_attention(x, early: Batch, late: Batch, heads: Heads, rope):

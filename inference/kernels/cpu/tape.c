@@ -3,6 +3,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "ops.h"
+#include "rope.h"
 #include "rows.h"
 #include "vector.h"
 

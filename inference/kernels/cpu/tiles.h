@@ -1,6 +1,6 @@
 /* AMX: products of 16 rows with 16 outputs, eight to sixteen times as dense as vectors are.
  *
- * The layouts of linear.h and attention.h are its own: sixteen 64-byte steps of a block are one tile of weights
+ * The layouts of linear.h and rope.h are its own: sixteen 64-byte steps of a block are one tile of weights
  * (32 bf16 inputs, or 64 int8 ones), and a page of cached keys or values is one or more. Inputs are stored in
  * tiles too: [rows / 16][K / inputs of a tile][16][64 bytes]; what stands in the rows after the last token
  * meets nothing but itself.

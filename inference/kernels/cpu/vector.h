@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX2__) || defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
@@ -50,6 +50,15 @@ INLINE vu load_words(const void *p) { return *(const vu *)p; }
 INLINE vf load_bf16(const bf16 *p) { /* LANES of them, widened */
     typedef uint16_t vh __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
     return (vf)(__builtin_convertvector(*(const vh *)p, vu) << 16);
+}
+/* In a register, however often it is used: compilers like to load again instead. */
+INLINE vu held(vu w) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(w));
+#elif defined(__AVX__)
+    __asm__("" : "+x"(w));
+#endif
+    return w;
 }
 INLINE float sum(vf a) { float s = 0; for (int i = 0; i < LANES; i++) s += a[i]; return s; }
 
@@ -120,23 +129,43 @@ INLINE vu bytes(vu w) { return w; }
 INLINE vi dot4u(vi acc, vu w, uint32_t x) { return dot4s(acc, w, x); }
 #endif
 
-/* exp to about 2e-7 relative: Cephes' polynomial on [-ln2/2, ln2/2]. NaN in, NaN out. */
+/* The larger of each two; b where one is NaN. */
+INLINE vf larger(vf a, vf b) {
+#if LANES == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif LANES == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    vi more = a > b;
+    return (vf)(((vi)a & more) | ((vi)b & ~more));
+#endif
+}
+INLINE float largest(vf a) {
+#if LANES == 16
+    return _mm512_reduce_max_ps((__m512)a);
+#else
+    float top = a[0];
+    for (int i = 1; i < LANES; i++) top = a[i] > top ? a[i] : top;
+    return top;
+#endif
+}
+
+/* 2^x to about 2e-7 relative, for x <= 128, where it becomes infinite; 0 below -126.5. NaN in, NaN out.
+ * 2^x = 2^n 2^r with n the nearest integer; the Taylor polynomial of 2^r on [-1/2, 1/2] is good to 1e-7. */
+INLINE vf vexp2(vf x) {
+    x = larger(splat(-127.0f), x);
+    vf shifted = x + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer, which its low bits then are */
+    vf r = x - (shifted - 12582912.0f);
+    vf p = splat(1.54035304e-4f);
+    p = p * r + 1.33335581e-3f; p = p * r + 9.61812911e-3f; p = p * r + 5.55041087e-2f;
+    p = p * r + 2.40226507e-1f; p = p * r + 6.93147181e-1f; p = p * r + 1.0f;
+    return p * (vf)(((vi)shifted + 127) << 23);
+}
+
+#define LOG2E 1.44269504088896341f
+/* e^x; infinite from 88.7 on. */
 INLINE vf vexp(vf x) {
-    vf low = splat(-87.0f);
-    vi under = x < low;
-    x = (vf)(((vi)x & ~under) | ((vi)low & under));
-    vf t = x * 1.44269504088896341f;
-    vf shifted = t + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer */
-    vf n = shifted - 12582912.0f;
-    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vf p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f; p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    vi e = ((vi)shifted - 0x4b400000 + 127) << 23;
-    vf y = p * (vf)e;
-    vi nan = x != x;
-    return (vf)(((vi)y & ~(under | nan)) | ((vi)x & nan));
+    return vexp2(-larger(splat(-128.0f), x * -LOG2E));
 }
 
 static __thread struct { void *p; size_t size; } local[3];
