@@ -90,13 +90,15 @@ class Pace:
     # Chunks of one size would not show what of a step's time is theirs. So of this many steps beside readers
     # one carries no prompt, and one half of what it may.
     _PROBE = 16
-    # A first guess of what a step may carry; from step to step it doubles at most, whatever the model says.
-    _GUESS = 8
+    # A first guess of what a step may carry. More than was tried lately is tried little by little, whatever the
+    # model says: a row costs more once there are so many that memory is no longer what a step waits for.
+    _GUESS, _GROWTH, _FORGET = 8, 1.25, 0.98
 
-    def __init__(self, stretch: float = 1.6, granule: int = 1) -> None:
+    def __init__(self, stretch: float = 1.75, granule: int = 1) -> None:
         self.stretch, self.granule = stretch, granule
         self.cost = StepCost(granule=granule)
         self.carried = 0  # prompt tokens of the last step beside readers
+        self._tried = 0.0  # the most of them in a step lately
         self._grants = 0
 
     def observe(self, work: Work, seconds: float) -> None:
@@ -112,7 +114,8 @@ class Pace:
         if turn == 0:
             return Grant(self, decodes.tokens, 0, 0.0)
         seconds = (self.stretch - 1.0) * self.cost.seconds(decodes)
-        most, self.carried = max(self._GUESS, 2 * self.carried), 0
+        self._tried, self.carried = max(self.carried, self._FORGET * self._tried), 0
+        most = max(self._GUESS, int(self._GROWTH * self._tried), int(self._tried) + self.granule)
         if turn == self._PROBE // 2:
             seconds /= 2
         return Grant(self, decodes.tokens, min(budget, most), seconds)
