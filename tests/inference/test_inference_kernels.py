@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,12 +21,19 @@ torch = pytest.importorskip("torch", reason="torch is missing: install toolyard[
 from inference.batch import Batch  # noqa: E402
 from inference.errors import KernelError  # noqa: E402
 from inference.kernels.base import Heads, Kernels  # noqa: E402
+from inference.kernels.cpu import build  # noqa: E402
 from inference.kernels.cpu.backend import CpuKernels  # noqa: E402
 from inference.kernels.reference import ReferenceKernels  # noqa: E402
 from inference.layers.rotary import rope_table  # noqa: E402
 from inference.models.config import ModelConfig  # noqa: E402
 from inference.quantize import dequantize, quantize  # noqa: E402
 
+EMULATION = Path(__file__).with_name("emulated_tiles.h")
+EMULATED = [
+    *(f"-D__AMX_{part}__" for part in ("TILE", "BF16", "INT8")),
+    *("-include", str(EMULATION)),
+    f"-DEMULATION={zlib.crc32(EMULATION.read_bytes())}",  # another text is another library
+]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -45,7 +55,12 @@ def make(name: str, dtype=torch.float32, capacity: int = 64) -> Kernels:
         return ReferenceKernels(dtype)
     kernels = CpuKernels(dtype, capacity=capacity, rows=capacity)
     if name == "cpu-tiles" and not kernels.tiles:
-        pytest.skip("AMX TILES ARE NOT TESTED HERE: this CPU has none, or its kernel keeps them")
+        with patch.object(build, "FLAGS", build.FLAGS + EMULATED):
+            kernels = CpuKernels(dtype, capacity=capacity, rows=capacity)
+        if not kernels.tiles:
+            pytest.skip(
+                "AMX TILES ARE NOT TESTED HERE: this CPU has none, nor the vectors that stand beside them"
+            )
     kernels.tiles = name == "cpu-tiles"
     return kernels
 
