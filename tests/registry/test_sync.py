@@ -101,8 +101,7 @@ class TestChangingServer(ChangingServer.TestCase):  # type: ignore[misc, valid-t
     settings = settings(
         max_examples=25,
         stateful_step_count=20,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 

@@ -289,7 +289,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(keywords, values, max_size=4), values)
 def test_any_schema_and_any_arguments_give_problems_or_none_and_never_raise(
     schema: Any, arguments: Any
