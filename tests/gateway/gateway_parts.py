@@ -24,12 +24,16 @@ from gateway.endpoint.subregistry import Subregistry
 from gateway.httpd import HttpServer, listen_tcp
 from gateway.policy.guard import Guard
 from gateway.serve import Front
+from gateway.upstream.state import State
 from registry.model import ServerSpec, Transport
 from registry.store import Store
 
 PEER = Path(__file__).with_name("stdio_peer.py")
 TOKEN = "a-token-of-the-tests"
-WAIT = 10.0
+WAIT = 60.0
+"""Seconds that anything may take, however slow the machine is; what a test is about takes far longer where it fails."""
+NEVER = 600.0
+"""Seconds that no test waits for."""
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 
@@ -270,6 +274,11 @@ class Running:
     def upstream(self, name: str = "peer") -> Any:
         return self.gateway.upstreams[name]
 
+    async def ready(self, *names: str) -> None:
+        """Wait until these servers run."""
+        for name in names:
+            await until(lambda name=name: self.upstream(name).state is State.READY, what=name)  # type: ignore[misc]
+
     def pending(self) -> int:
         """Calls in flight, in every table there is."""
         count = sum(len(session.calls) for session in self.gateway.sessions)
@@ -285,12 +294,12 @@ def settings(**more: Any) -> Settings:
         "host": "127.0.0.1",
         "port": 0,
         "names": "prefix",
-        "timeout": 20.0,
+        "timeout": NEVER,
         "max_body": 1 << 20,
         "allowed_hosts": (),
         "allowed_origins": (),
         "page_size": 2000,
-        "first_list_grace": 3.0,
+        "first_list_grace": WAIT,
         "log_level": "info",
     }
     return Settings(**{**base, **more})
@@ -341,8 +350,8 @@ async def running_gateway(
             finally:
                 server.should_exit = True
                 with anyio.CancelScope(shield=True):
-                    await asyncio.wait_for(gateway.close(), 8)
-                    await asyncio.wait_for(serving, 8)
+                    await asyncio.wait_for(gateway.close(), WAIT)
+                    await asyncio.wait_for(serving, WAIT)
                 tasks.cancel_scope.cancel()
 
 

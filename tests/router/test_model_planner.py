@@ -61,7 +61,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of ``toolyard infer serve`` with a checkpoint of random weights."""
     pytest.importorskip("torch", reason="torch is missing: install toolyard[inference]")
     pytest.importorskip("llguidance", reason="llguidance is missing: install toolyard[inference]")
-    sys.path.insert(0, str(ROOT / "tests" / "inference"))
     from tiny_checkpoints import make_checkpoint
 
     folder = tmp_path_factory.mktemp("noise")
@@ -302,19 +301,22 @@ def test_whatever_an_endpoint_answers_there_is_a_plan(answer: tuple[int, bytes])
     assert "Planned by rules" in plan.note
 
 
-def test_an_endpoint_that_never_answers_is_left_in_time_and_rests() -> None:
+def test_an_endpoint_that_never_answers_is_left_in_time_and_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.planner.model.REST", 600.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         planner = ModelPlanner(
             Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}"), rules(), seconds=0.3
         )
-        start = time.monotonic()
         first = planner.plan(PLAIN, TOOLS)
-        again = time.monotonic()
         second = planner.plan(PLAIN, TOOLS)
-        assert time.monotonic() - again < 0.25
-        assert again - start < 5
+        listener.settimeout(60)
+        listener.accept()[0].close()
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()  # the second one was not tried
     assert "in time" in first.note
     assert first.steps == second.steps
+    assert first.note == second.note
 
 
 def test_an_answer_that_drips_in_is_not_waited_for_longer() -> None:
@@ -337,9 +339,7 @@ def test_an_answer_that_drips_in_is_not_waited_for_longer() -> None:
             planner = ModelPlanner(
                 Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}"), rules(), seconds=0.3
             )
-            start = time.monotonic()
             plan = planner.plan(PLAIN, TOOLS)
-            assert time.monotonic() - start < 5
         finally:
             over.set()
             thread.join(10)

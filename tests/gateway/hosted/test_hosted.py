@@ -85,7 +85,7 @@ async def test_without_a_network_the_service_is_shown_failed_and_says_what_to_do
         client = await run.session()
         assert "counting__naturalsize" in await client.names()
         upstream = run.upstream("counting")
-        await until(lambda: upstream.state is State.FAILED, 30)
+        await until(lambda: upstream.state is State.FAILED)
         answer = await call(run, client, "naturalsize", {"value": 1})
         text = answer.json["error"]["message"]
         assert "cannot be reached" in text
@@ -165,7 +165,7 @@ async def test_an_idle_service_is_ended_and_the_next_call_starts_it(service: Pat
         client = await run.session()
         assert value(await call(run, client, "add", {"a": 1})) == 3
         upstream = run.upstream("counting")
-        await until(lambda: upstream.pid is None, 15)
+        await until(lambda: upstream.pid is None)
         assert upstream.state is State.IDLE
         assert value(await call(run, client, "add", {"a": 2})) == 4
 

@@ -286,7 +286,7 @@ async def test_however_a_gateway_ends_its_engine_ends_too_and_doctor_said_what_p
         assert "Planned by model" in said
         process.send_signal(how)
         await asyncio.wait_for(process.wait(), LONG)
-        await until(lambda: not alive(pid), 10)
+        await until(lambda: not alive(pid))
 
 
 async def test_doctor_says_without_a_gateway_which_planner_there_would_be_and_what_is_missing(

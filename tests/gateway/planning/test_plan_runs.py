@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 PEER = str(Path(__file__).with_name("ledger_peer.py"))
-WAIT = 30.0
+WAIT = 60.0
 
 
 class Yard:

@@ -17,7 +17,7 @@ from registry.tasks import TaskRecord, TaskRecords
 
 def test_a_task_is_read_answered_and_cancelled_at_another_gateway_than_its_own(pair: Pair) -> None:
     here, there = Client(pair.one.url), Client(pair.other.url)
-    done = here.start("new__slow_compute", seconds=0.7, label="far")
+    done = here.start("new__slow_compute", label="far")
     assert text(there.result(done)) == "computed far"
     asked = here.start("new__confirm_delete", filename="a.txt")
     [key] = there.when(asked, "input_required")["inputRequests"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import Running, alive, running_gateway, until
+from gateway_parts import WAIT, Running, alive, running_gateway, until
 from toolset_parts import WORDS, Visitor, library, said
 
 from gateway.bridge import tasks
@@ -56,7 +56,7 @@ class Modern(Visitor):
 
     async def when(self, ident: str, status: str) -> Any:
         """The task, once it has this status."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while (found := await self.task(ident))["status"] != status:
                 await asyncio.sleep(0.01)
         return found
@@ -155,7 +155,7 @@ async def test_the_tasks_of_a_toolset_end_with_it(tmp_path: Path) -> None:
         looker = await Visitor(running, "one").enter()
         await looker.tool("books__calls")  # the server has begun
         await running.gateway.toolsets.remove("added")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while "cancelled" not in said(await looker.tool("books__calls")):
                 await asyncio.sleep(0.01)
 
