@@ -70,7 +70,9 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The message; the last of an event stream, as which one comes that takes long."""
+        streamed = self.headers.get("content-type") == "text/event-stream"
+        return self.events[-1] if streamed else json.loads(self.body)
 
     @property
     def error(self) -> int:
@@ -224,8 +226,7 @@ class Client:
 
     async def call(self, name: str, arguments: Any = None, **params: Any) -> Any:
         """The answer, or last event, of a handshake-era tool call."""
-        answer = await self.request("tools/call", {"name": name, "arguments": arguments or {}, **params})
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        return (await self.request("tools/call", {"name": name, "arguments": arguments or {}, **params})).json
 
     def modern(
         self, method: str, params: Any = None, ident: Any = None, **extra: Any
@@ -243,10 +244,8 @@ class Client:
         return await self.http("POST", headers={**self.headers(), **fields}, body=body)
 
     async def modern_call(self, name: str, arguments: Any = None, **headers: str) -> Any:
-        answer = await self.modern_request(
-            "tools/call", {"name": name, "arguments": arguments or {}}, **headers
-        )
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        params = {"name": name, "arguments": arguments or {}}
+        return (await self.modern_request("tools/call", params, **headers)).json
 
     async def names(self) -> list[str]:
         answer = await self.request("tools/list")
@@ -275,9 +274,12 @@ class Running:
         return self.gateway.upstreams[name]
 
     async def ready(self, *names: str) -> None:
-        """Wait until these servers run."""
-        for name in names:
-            await until(lambda name=name: self.upstream(name).state is State.READY, what=name)  # type: ignore[misc]
+        """Wait until these servers run and their tools can be called."""
+
+        def there(name: str) -> bool:
+            return self.upstream(name).state is State.READY and name in self.gateway.catalog.servers
+
+        await until(lambda: all(map(there, names)), what=f"{names} are ready")
 
     def pending(self) -> int:
         """Calls in flight, in every table there is."""
@@ -362,6 +364,13 @@ async def until(condition: Callable[[], Any], wait: float = WAIT, what: str = ""
         if time.monotonic() > deadline:
             raise AssertionError(f"did not happen within {wait:g} s: {what or condition}")
         await asyncio.sleep(0.01)
+    return value
+
+
+def text(answer: Any) -> str:
+    """The text of a tool's answer."""
+    assert "result" in answer, answer
+    value: str = answer["result"]["content"][0]["text"]
     return value
 
 

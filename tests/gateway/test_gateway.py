@@ -27,6 +27,7 @@ from gateway_parts import (
     remote,
     running_gateway,
     stdio,
+    text,
     tool,
     until,
 )
@@ -47,11 +48,6 @@ BAD = [
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
-
-
-def text(answer: Any) -> str:
-    value: str = answer["result"]["content"][0]["text"]
-    return value
 
 
 async def seen(client: Client) -> Any:
@@ -270,11 +266,13 @@ async def test_a_disk_that_takes_no_cache_ends_nothing() -> None:
 
 @asynccontextmanager
 async def process(
-    root: Path, servers: dict[str, Any]
+    root: Path, servers: dict[str, Any], grace: float = WAIT
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Client]]:
     """A gateway in a process of its own, listening."""
     config = root / "servers.json"
     config.write_text(json.dumps({"mcpServers": servers}))
+    (root / "config").mkdir(exist_ok=True)
+    (root / "config" / "config.toml").write_text(f"[gateway]\nfirst_list_grace = {grace}\n")
     (root / "gateway.json").unlink(missing_ok=True)
     arguments = ["serve", "--config", str(config), "--port", "0", "--token", TOKEN, "--state-dir", str(root)]
     environment = {**os.environ, "TOOLYARD_CONFIG_DIR": str(root / "config")}
@@ -286,7 +284,7 @@ async def process(
     )
     try:
         facts = root / "gateway.json"
-        await until(lambda: facts.exists() or child.returncode is not None)
+        await until(lambda: facts.exists() or child.returncode is not None, 3 * WAIT)
         url = json.loads(facts.read_text())["url"]
         yield child, Client(int(url.rpartition(":")[2].split("/")[0]))
     finally:
@@ -300,11 +298,12 @@ def entry(*words: str) -> dict[str, Any]:
 
 
 async def test_sigterm_under_load_ends_every_child_and_grandchild(tmp_path: Path) -> None:
-    async with process(tmp_path, {"peer": entry("stubborn"), "hung": entry("hang", "stubborn", "brood")}) as (
-        child,
-        client,
-    ):
+    servers = {"peer": entry("stubborn"), "hung": entry("hang", "stubborn", "brood")}
+    async with process(tmp_path, servers, grace=0.5) as (child, client):
         await client.initialize()
+        async with asyncio.timeout(WAIT):
+            while "peer__pid" not in await client.names():
+                pass
         pids = [
             int(text(await client.call(f"peer__{name}")))
             for name in ("pid", "grandchild", "pid", "grandchild")

@@ -153,11 +153,13 @@ async def test_ids_of_any_length_and_script_are_repeated_as_they_are(running: Ru
 
 async def test_an_id_in_flight_cannot_be_used_again_and_can_be_afterwards(running: Running) -> None:
     client = await running.session()
-    params = {"name": "peer__sleep", "arguments": {"seconds": 4}}
+    gate = running.root / "gate"
+    params = {"name": "peer__hold", "arguments": {"gate": str(gate)}}
     first = asyncio.create_task(client.request("tools/call", params, ident=7))
-    await until(lambda: running.pending())
+    await until(lambda: running.upstream().in_flight)
     answer = await client.request("tools/call", params, ident=7)
     refused(answer, 200, -32600)
+    gate.touch()
     assert (await first).json["result"]
     assert (await client.request("ping", ident=7)).json["result"] == {}
 

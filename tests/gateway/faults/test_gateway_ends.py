@@ -39,6 +39,8 @@ def eventually(what: str, check: Any, wait: float = WAIT) -> Any:
 def gateway(root: Path, servers: dict[str, Any], *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """``toolyard serve`` in a process of its own."""
     (root / "servers.json").write_text(json.dumps({"mcpServers": servers}))
+    (root / "config").mkdir(exist_ok=True)
+    (root / "config" / "config.toml").write_text(f"[gateway]\nfirst_list_grace = {WAIT}\n")
     state = root / "state"
     (state / "gateway.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(root / "servers.json")]
@@ -52,7 +54,7 @@ def gateway(root: Path, servers: dict[str, Any], *flags: str) -> Iterator[subpro
             stderr=output,
         )
     try:
-        eventually("the gateway listens", (state / "gateway.json").exists)
+        eventually("the gateway listens", (state / "gateway.json").exists, 3 * WAIT)
         yield process
     finally:
         if process.poll() is None:
@@ -157,7 +159,7 @@ def _lifelines(parent: int) -> list[int]:
 def test_ten_faces_share_one_set_of_servers_and_nothing_is_left_when_they_have_gone(tmp_path: Path) -> None:
     log, state = tmp_path / "log", tmp_path / "state"
     servers = {"one": entry("--log", str(log), "--brood")}
-    with gateway(tmp_path, servers, "--detached", "--idle-exit", "4") as process, ExitStack() as stack:
+    with gateway(tmp_path, servers, "--detached", "--idle-exit", "12") as process, ExitStack() as stack:
         clients = [stack.enter_context(Client(state)) for _ in range(10)]
         for client in clients:
             shake(client)

@@ -7,22 +7,16 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fault_parts import child, kill, logged, remote_server, zombies_of
-from gateway_parts import NEVER, WAIT, Client, alive, remote, running_gateway, until
+from gateway_parts import NEVER, WAIT, Client, alive, remote, running_gateway, text, until
 
 from gateway.upstream.recovery import GIVE_UP
 from gateway.upstream.state import State
 
 pytestmark = pytest.mark.anyio
 GRACE = 1.0
-
-
-def text(answer: Any) -> str:
-    value: str = answer["result"]["content"][0]["text"]
-    return value
 
 
 async def works(client: Client, server: str) -> None:

@@ -21,7 +21,7 @@ from toolset_parts import LONG, Shelves, Visitor, planning, tool
 from gateway.planning.engine import Engine, EngineState
 from gateway.upstream.lifeline import MARKER
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]  # the first one makes a checkpoint
+pytestmark = pytest.mark.anyio
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SKY = [tool("get_forecast", "Get the weather forecast for a city.", reads=True, inputSchema=CITY)]
 RAIN = {"request": "What is the weather forecast for the city of Paris?"}

@@ -9,6 +9,7 @@ import pytest
 from postgres_server import PostgresServer
 from replica_parts import Pair, gateway
 from task_parts import Client, accept, text
+from yard import WAIT
 
 from registry.replicas import ReplicaRecords
 from registry.store import Store
@@ -37,7 +38,7 @@ def test_the_restart_of_one_gateway_touches_no_task_of_the_other(
     kept = mine.start("old__wait", label="kept")
     lost = its.start("old__wait", label="lost")
     pair.other.process.send_signal(how)
-    pair.other.process.wait(30)
+    pair.other.process.wait(WAIT)
     with gateway(tmp_path / "other", pair.servers) as again:
         client = Client(again.url)
         client.ready(of=2)

@@ -267,7 +267,6 @@ async def test_search_is_loaded_by_the_first_search_and_not_before(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_search_is_by_words_until_the_model_is_prepared_and_by_meaning_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ class Modern(Visitor):
         body, headers = self.modern(method, params, **{META + "clientCapabilities": able})
         headers["Mcp-Name"] = params.get("name") or params.get("taskId") or ""
         answer = await self.http("POST", headers={**self.headers(), **headers}, body=body)
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        return answer.json
 
     async def task(self, ident: str) -> Any:
         return (await self.ask("tasks/get", taskId=ident))["result"]

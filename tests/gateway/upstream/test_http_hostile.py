@@ -25,6 +25,7 @@ from gateway_parts import (
     reply,
     running_gateway,
     stdio,
+    text,
     tool,
     until,
 )
@@ -35,11 +36,6 @@ from registry.model import Transport
 
 pytestmark = pytest.mark.anyio
 Writer = asyncio.StreamWriter
-
-
-def text(result: Any) -> str:
-    value: str = result["result"]["content"][0]["text"]
-    return value
 
 
 def message(request: Request, result: Any = ECHOED) -> bytes:

@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import NEVER, WAIT, Client, Running, alive, running_gateway, stdio, until
+from gateway_parts import NEVER, WAIT, Client, Running, alive, running_gateway, stdio, text, until
 
+from gateway import jsonrpc
 from gateway.listings import RESYNC_PAUSE
 from gateway.upstream.recovery import BACKOFF
 from gateway.upstream.state import State
 
 pytestmark = pytest.mark.anyio
-
-
-def text(answer: Any) -> str:
-    value: str = answer["result"]["content"][0]["text"]
-    return value
 
 
 async def works(client: Client, server: str = "peer") -> None:
@@ -96,11 +92,21 @@ async def test_a_call_that_is_never_answered_times_out_and_is_cancelled_at_the_s
         assert running.pending() == 0
 
 
-async def test_progress_extends_a_call_and_silence_does_not() -> None:
-    async with running_gateway([stdio(timeout=0.5)]) as running:
+async def test_progress_extends_a_call_and_other_notices_do_not() -> None:
+    async with running_gateway([stdio()]) as running:
         client = await running.session()
-        answer = await client.call("peer__sleep", {"seconds": 2})
-        assert answer["error"]["data"]["type"] == "upstream_timeout"
+        params = {"name": "peer__hold", "arguments": {"gate": str(running.root / "gate")}}
+        call = asyncio.create_task(client.request("tools/call", {**params, "_meta": {"progressToken": 1}}))
+        await until(lambda: running.upstream().in_flight and running.upstream().connections[0]._pending)
+        (pending,) = running.upstream().connections[0]._pending.values()
+        for method, extends in (("notifications/progress", True), ("notifications/message", False)):
+            due = pending._timer.when()
+            await until(lambda due=due: asyncio.get_running_loop().time() + NEVER > due)  # type: ignore[misc]
+            told = {"jsonrpc": "2.0", "method": method, "params": {"progress": 1}}
+            pending.notify(jsonrpc.shallow(json.dumps(told).encode()))
+            assert (pending._timer.when() > due) is extends
+        (running.root / "gate").touch()
+        assert (await call).events[-1]["result"]
 
 
 async def test_a_server_that_dies_fails_all_its_calls_at_once_and_is_back_for_the_next() -> None:
