@@ -20,7 +20,6 @@ from registry.ring import RingRecords, SealKey
 from registry.store import Store
 
 KEY = SealKey(b"abcd", b"k" * 32, 1.0)
-OTHER = SealKey(b"efgh", b"o" * 32, 2.0)
 
 
 def sealer(purpose: Purpose = Purpose.HANDLE, ring: KeyRing | None = None, now: float = 1000.0) -> Sealer:
