@@ -29,7 +29,6 @@ from router.planner.rules.weights import weights
 from router.planner.sampling import SamplingPlanner
 from tests.benchmarks.planning.model import NoFallback, run
 
-ROOT = Path(__file__).parents[2]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "object", "properties": {"degrees": {"type": "number"}, "sky": {"type": "string"}}}
 TOOLS = [
@@ -61,33 +60,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of ``toolyard infer serve`` with a checkpoint of random weights."""
     pytest.importorskip("torch", reason="torch is missing: install toolyard[inference]")
     pytest.importorskip("llguidance", reason="llguidance is missing: install toolyard[inference]")
+    from engine_process import engine_process
     from tiny_checkpoints import make_checkpoint
 
     folder = tmp_path_factory.mktemp("noise")
     make_checkpoint(folder, "qwen3", max_position_embeddings=16_384)
-    command = [
-        sys.executable,
-        "-m",
-        "inference",
-        "serve",
-        "--model",
-        str(folder),
-        "--port",
-        "0",
-        "--threads",
-        "1",
-    ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen([*command, "--token", "key"], stderr=subprocess.PIPE, text=True, env=env)
-    try:
-        assert child.stderr is not None
-        line = next((line for line in child.stderr if "serving" in line), None)
-        assert line is not None, "the engine did not start"
-        threading.Thread(target=child.stderr.read, daemon=True).start()
-        yield "http" + line.split("http")[1].split()[0]
-    finally:
-        child.kill()
-        child.wait()
+    with engine_process(folder, "--token", "key") as (_, url):
+        yield url
 
 
 @pytest.mark.parametrize("strings", ["free", "copied"])
