@@ -281,6 +281,11 @@ class Running:
 
         await until(lambda: all(map(there, names)), what=f"{names} are ready")
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The servers whose lists are still waited for; where the first list waited for them all, none is."""
+        return frozenset(self.gateway._listings._unseen)
+
     def pending(self) -> int:
         """Calls in flight, in every table there is."""
         count = sum(len(session.calls) for session in self.gateway.sessions)

@@ -184,10 +184,14 @@ def call(ident: object, name: str, arguments: dict[str, object], meta: dict[str,
         send({"jsonrpc": "2.0", "id": ident, "error": error})
 
 
-def hold(ident: object, gate: str) -> None:
-    """Answer once there is a file of this name."""
+def until_there_is(gate: str) -> None:
+    """Wait for a file of this name."""
     while not os.path.exists(gate):
         time.sleep(0.01)
+
+
+def hold(ident: object, gate: str) -> None:
+    until_there_is(gate)
     text(ident, "held")
 
 
@@ -218,8 +222,9 @@ def serve(message: dict[str, object]) -> None:
         listed.append(time.monotonic())
         if "silent_list" in WORDS:
             return
-        if "slow_list" in WORDS:
-            time.sleep(0.4)
+        for word in WORDS:
+            if word.startswith("list_after:"):
+                until_there_is(word.partition(":")[2])
         if "endless" in WORDS:
             result(ident, {"tools": [tool(f"t{len(listed)}")], "nextCursor": f"c{len(listed)}"})
         elif "loop" in WORDS:
