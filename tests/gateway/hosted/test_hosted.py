@@ -96,6 +96,7 @@ async def test_an_unknown_manifest_is_a_failed_server_and_the_others_go_on(
     service: Path, fresh: Path
 ) -> None:
     async with running_gateway([from_manifest("gone", "no-such-service"), hosted(service)]) as run:
+        assert not run.awaited
         await until(lambda: run.upstream("gone").state is State.FAILED)
         assert "no-such-service" in str(run.upstream("gone").error)
         assert value(await call(run, await run.session(), "add", {"a": 1})) == 3
@@ -105,6 +106,7 @@ async def test_a_service_nobody_approved_is_neither_listed_nor_built(service: Pa
     async with running_gateway([hosted(service)], trust=False) as run:
         await until(lambda: run.upstream("counting").state is State.PENDING)
         client = await run.session()
+        assert not run.awaited
         assert await client.names() == []
         assert not fresh.exists()
         detail = await run.gateway.roster.approve("counting")
