@@ -130,12 +130,11 @@ def test_layout_and_order_are_no_change_and_leave_the_generation_alone(store: St
     assert records.generation() == before > 0
 
 
-def test_ten_thousand_unchanged_tools_take_half_a_second(store: Store) -> None:
+def test_the_hundred_that_changed_are_found_among_ten_thousand(store: Store) -> None:
     records = ToolRecords(store)
     many = [definition(f"tool_{i}", f"Does thing {i} " * 20, a={"type": "string"}) for i in range(10_000)]
     sync_server(records, "s", many)
-    best = min(sync_server(records, "s", many).seconds for _ in range(3))
-    assert best <= 0.5
+    assert sync_server(records, "s", many).unchanged == 10_000  # how soon: tests/benchmarks/registry
     changed = [definition(f"tool_{i}", "new") for i in range(100)] + many[100:]
     report = sync_server(records, "s", changed)
     assert (len(report.updated), report.unchanged) == (100, 9_900)
