@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from registry.errors import StoreBusy, StoreError
 
-CONNECT_TIMEOUT: Final = 5
+CONNECT_TIMEOUT: Final = 15
 """Seconds to wait for the database to take a connection."""
 LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for another gateway's write."""
