@@ -34,8 +34,6 @@ EARLY: Final = 5_000
 """Calls that are written at once, however soon."""
 MAX_PENDING: Final = 20_000
 """Calls that may wait to be written; more are not counted, and that is said."""
-MAX_SHAPE: Final = 1000
-"""Characters of a shape that are kept."""
 MAX_ARGUMENTS: Final = 4096
 """Bytes of arguments that are kept until then; of longer ones only the size."""
 

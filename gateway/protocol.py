@@ -22,8 +22,6 @@ LATEST_HANDSHAKE: Final = HANDSHAKE_VERSIONS[0]
 LATEST_STATELESS: Final = STATELESS_VERSIONS[0]
 BATCHING_VERSIONS: Final = frozenset({"2025-03-26", "2024-11-05"})
 """Revisions that allow JSON-RPC batches; 2025-06-18 removed them."""
-DEFAULT_HTTP_VERSION: Final = "2025-03-26"
-"""What a request without ``MCP-Protocol-Version`` means (2025-06-18, Transports)."""
 
 META_PREFIX: Final = "io.modelcontextprotocol/"
 META_PROTOCOL_VERSION: Final = META_PREFIX + "protocolVersion"

@@ -143,7 +143,8 @@ class Roster:
         if is_hosted(server.spec):
             upstream.usage = self._usage
         if start and not server.spec.disabled:
-            self._listings.expect(server.name)
+            if not is_hosted(server.spec):  # its manifest says what it will list, or nothing does for now
+                self._listings.expect(server.name)
             self._tasks.start_soon(self._warm, upstream, name=f"warm {server.name}")
         return upstream
 

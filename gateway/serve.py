@@ -49,6 +49,7 @@ EXIT_CONFIG: Final = 6
 EXIT_LOCKED: Final = 7
 STOP_WITHIN: Final = 4.5
 """Seconds after a signal in which everything ends, of our own accord."""
+_MOMENT: Final = 0.02
 IDLE_CHECK: Final = 1.0
 
 
@@ -298,8 +299,12 @@ async def _run(
 
 
 def _last_resort() -> None:
-    """End the process although something would not end."""
-    time.sleep(STOP_WITHIN)
+    """End the process although something would not end.
+
+    Time in which the process was stopped, or had to wait for the processor, does not count.
+    """
+    for _ in range(round(STOP_WITHIN / _MOMENT)):
+        time.sleep(_MOMENT)
     os.write(2, b"toolyard: something did not end in time; leaving it behind\n")
     os._exit(EXIT_FAILED)
 

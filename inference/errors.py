@@ -49,10 +49,6 @@ class QueueFullError(InferenceError):
         self.retry_after = retry_after
 
 
-class NumericalError(InferenceError):
-    """The model produced NaN or infinity for one sequence; its neighbours are not touched."""
-
-
 class CacheIntegrityError(InferenceError):
     """The KV cache's books do not balance: a bug of ours, never the caller's fault."""
 

@@ -12,11 +12,13 @@ from sqlalchemy.ext.compiler import compiles
 
 from registry.errors import StoreBusy, StoreError
 
-CONNECT_TIMEOUT: Final = 5
+CONNECT_TIMEOUT: Final = 15
 """Seconds to wait for the database to take a connection."""
 LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for another gateway's write."""
 STATEMENT_TIMEOUT: Final = 60.0
+UPGRADE_TIMEOUT: Final = 600.0
+"""Seconds that a gateway's start waits for another that is upgrading the schema, and that its own may take."""
 _LOCK: Final = 0x746F6F6C
 """The advisory lock that writers take: "tool"."""
 
@@ -113,5 +115,9 @@ _ADVICE: Final[Mapping[str, str]] = {
 
 
 def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("toolyard_write", False):
+    options = connection.get_execution_options()
+    if options.get("toolyard_upgrade", False):
+        for name in ("lock_timeout", "statement_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {name} = '{UPGRADE_TIMEOUT:.0f}s'")
+    if options.get("toolyard_write", False):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")

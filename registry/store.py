@@ -266,13 +266,14 @@ class Store:
             yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self, **options: bool) -> Iterator[Connection]:
         if self.readonly:
             raise StoreError(
                 f"The store {self.shown} is open for reading only.",
                 "Let the running gateway make the change.",
             )
-        with self._lock, self._translated("written"), self._writer.begin() as connection:
+        writer = self._writer.execution_options(**options) if options else self._writer
+        with self._lock, self._translated("written"), writer.begin() as connection:
             yield connection
 
     @contextmanager
@@ -317,12 +318,12 @@ class Store:
         self._upgrade()
 
     def _upgrade(self) -> None:
-        """Bring the schema to HEAD in one transaction; of two that try at once, one waits.
+        """Bring the schema to HEAD in one transaction; of several that try at once, all but one wait.
 
         A new database is built from the tables as they are now and marked with HEAD (Alembic
         cookbook, "Building an Up to Date Database from Scratch"): a first start stays quick.
         """
-        with self._write() as connection:
+        with self._write(toolyard_upgrade=True) as connection:
             version = self._version(connection)
             if version is None:
                 schema.metadata.create_all(connection)

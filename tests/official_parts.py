@@ -22,4 +22,4 @@ def other_registry() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)

@@ -10,12 +10,13 @@ used, redirects are not followed.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -169,6 +170,7 @@ class Connection:
         self._endpoint, self._deadline = endpoint, deadline
         kind = http.client.HTTPSConnection if endpoint._secure else http.client.HTTPConnection
         self._http = kind(endpoint._host, endpoint._port, timeout=self._left())
+        self._http.response_class = self._response  # type: ignore[assignment]
 
     def close(self) -> None:
         """End it; an answer under way is abandoned, which a server sees as a disconnect."""
@@ -227,7 +229,6 @@ class Connection:
         try:
             self._wait_no_longer()
             self._http.request(method, self._endpoint._base + path, body=data, headers=headers)
-            self._wait_no_longer()
             response = self._http.getresponse()
             content = self._read(response)
         except TimeoutError:
@@ -249,10 +250,8 @@ class Connection:
             raise ModelFailed(f"{url} answered with something that is no JSON.") from None
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        """The body, against the deadline: one that drips in is not waited for longer than others."""
         content = bytearray()
         while True:
-            self._wait_no_longer()
             part = response.read1(_CHUNK)
             if not part:
                 response.close()  # read to its end: the connection is free for the next exchange
@@ -261,6 +260,9 @@ class Connection:
             if len(content) > MAX_ANSWER:
                 self._http.close()
                 raise ModelFailed(f"{self._endpoint.url} answered with more than {MAX_ANSWER} bytes.")
+
+    def _response(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
+        return http.client.HTTPResponse(_InTime(sock, self._left), **options)  # type: ignore[arg-type]
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
@@ -274,6 +276,35 @@ class Connection:
         sock: socket.socket | None = self._http.sock
         if sock is not None:
             sock.settimeout(left)
+
+
+class _InTime(io.RawIOBase):
+    """A socket, to read from until a deadline: an answer that drips in is not waited for longer than others.
+
+    :param left: the seconds until then.
+    :raises TimeoutError: on reading, after it.
+    """
+
+    def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
+        self._sock, self._left = sock, left
+        self._raw = sock.makefile(
+            "rb", buffering=0
+        )  # keeps it open for as long as there is something to read
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What `http.client` reads from."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._left())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _said(content: bytes) -> str:

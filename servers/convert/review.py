@@ -10,7 +10,7 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,7 +30,6 @@ _WEEKS: Final = 40 * 86400.0
 CALL_SECONDS: Final = 4.0
 _READINGS: Final = ("timedelta", "datetime", "date", "decimal")
 SHOWN: Final = 600
-Note = Callable[[str], None]
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -122,5 +123,15 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Toolyard service manifest",
-        **made,
+        **{key: _dedented(value) for key, value in made.items()},
     }
+
+
+def _dedented(value: Any) -> Any:
+    """The same with descriptions as `inspect.getdoc` has docstrings: not every msgspec and Python does that."""
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(part) if key == "description" and isinstance(part, str) else _dedented(part)
+            for key, part in value.items()
+        }
+    return [_dedented(part) for part in value] if isinstance(value, list) else value

@@ -19,10 +19,6 @@ class TooSlow(BaseException):
     """Raised in foreign code that ran past its time; no ``except Exception`` of its own catches it."""
 
 
-class Exited(Exception):
-    """Foreign code called ``sys.exit`` or ``os._exit``."""
-
-
 class Capture:
     """What was printed while a block ran."""
 

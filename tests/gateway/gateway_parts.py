@@ -24,12 +24,16 @@ from gateway.endpoint.subregistry import Subregistry
 from gateway.httpd import HttpServer, listen_tcp
 from gateway.policy.guard import Guard
 from gateway.serve import Front
+from gateway.upstream.state import State
 from registry.model import ServerSpec, Transport
 from registry.store import Store
 
 PEER = Path(__file__).with_name("stdio_peer.py")
 TOKEN = "a-token-of-the-tests"
-WAIT = 10.0
+WAIT = 60.0
+"""Seconds that anything may take, however slow the machine is; what a test is about takes far longer where it fails."""
+NEVER = 600.0
+"""Seconds that no test waits for."""
 STATELESS = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 
@@ -66,7 +70,9 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The message; the last of an event stream, as which one comes that takes long."""
+        streamed = self.headers.get("content-type") == "text/event-stream"
+        return self.events[-1] if streamed else json.loads(self.body)
 
     @property
     def error(self) -> int:
@@ -220,8 +226,7 @@ class Client:
 
     async def call(self, name: str, arguments: Any = None, **params: Any) -> Any:
         """The answer, or last event, of a handshake-era tool call."""
-        answer = await self.request("tools/call", {"name": name, "arguments": arguments or {}, **params})
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        return (await self.request("tools/call", {"name": name, "arguments": arguments or {}, **params})).json
 
     def modern(
         self, method: str, params: Any = None, ident: Any = None, **extra: Any
@@ -239,10 +244,8 @@ class Client:
         return await self.http("POST", headers={**self.headers(), **fields}, body=body)
 
     async def modern_call(self, name: str, arguments: Any = None, **headers: str) -> Any:
-        answer = await self.modern_request(
-            "tools/call", {"name": name, "arguments": arguments or {}}, **headers
-        )
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        params = {"name": name, "arguments": arguments or {}}
+        return (await self.modern_request("tools/call", params, **headers)).json
 
     async def names(self) -> list[str]:
         answer = await self.request("tools/list")
@@ -270,6 +273,19 @@ class Running:
     def upstream(self, name: str = "peer") -> Any:
         return self.gateway.upstreams[name]
 
+    async def ready(self, *names: str) -> None:
+        """Wait until these servers run and their tools can be called."""
+
+        def there(name: str) -> bool:
+            return self.upstream(name).state is State.READY and name in self.gateway.catalog.servers
+
+        await until(lambda: all(map(there, names)), what=f"{names} are ready")
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The servers whose lists are still waited for; where the first list waited for them all, none is."""
+        return frozenset(self.gateway._listings._unseen)
+
     def pending(self) -> int:
         """Calls in flight, in every table there is."""
         count = sum(len(session.calls) for session in self.gateway.sessions)
@@ -285,12 +301,12 @@ def settings(**more: Any) -> Settings:
         "host": "127.0.0.1",
         "port": 0,
         "names": "prefix",
-        "timeout": 20.0,
+        "timeout": NEVER,
         "max_body": 1 << 20,
         "allowed_hosts": (),
         "allowed_origins": (),
         "page_size": 2000,
-        "first_list_grace": 3.0,
+        "first_list_grace": WAIT,
         "log_level": "info",
     }
     return Settings(**{**base, **more})
@@ -341,8 +357,8 @@ async def running_gateway(
             finally:
                 server.should_exit = True
                 with anyio.CancelScope(shield=True):
-                    await asyncio.wait_for(gateway.close(), 8)
-                    await asyncio.wait_for(serving, 8)
+                    await asyncio.wait_for(gateway.close(), WAIT)
+                    await asyncio.wait_for(serving, WAIT)
                 tasks.cancel_scope.cancel()
 
 
@@ -353,6 +369,13 @@ async def until(condition: Callable[[], Any], wait: float = WAIT, what: str = ""
         if time.monotonic() > deadline:
             raise AssertionError(f"did not happen within {wait:g} s: {what or condition}")
         await asyncio.sleep(0.01)
+    return value
+
+
+def text(answer: Any) -> str:
+    """The text of a tool's answer."""
+    assert "result" in answer, answer
+    value: str = answer["result"]["content"][0]["text"]
     return value
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAIT = 20.0
+WAIT = 180.0
 
 
 class RelaySocket:

@@ -1,4 +1,7 @@
-"""A stdio server with state of its own: it counts its calls, keeps a resource, and asks for roots."""
+"""A stdio server with state of its own: it counts its calls, keeps a resource, and asks for roots.
+
+A ``progress`` call that names a ``gate`` goes on after its first notice once there is a file of this name.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 out = sys.stdout.buffer
 told: list[object] = []
 count = 0
 waiting: list[object] = []
-NAMES = ["elicit", "count", "die", "told", "update", "progress", "slow"]
+NAMES = ["elicit", "count", "die", "told", "update", "progress"]
 if "chatty" in sys.argv:
     NAMES.append("extra")
 
@@ -29,7 +33,7 @@ def text(ident: object, value: object) -> None:
     result(ident, {"content": [{"type": "text", "text": json.dumps(value)}]})
 
 
-def call(ident: object, name: str, arguments: dict[str, float], meta: dict[str, object]) -> None:
+def call(ident: object, name: str, arguments: dict[str, Any], meta: dict[str, object]) -> None:
     global count
     if name == "count":
         count += 1
@@ -46,11 +50,12 @@ def call(ident: object, name: str, arguments: dict[str, float], meta: dict[str, 
     elif name == "update":
         send({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "memo://1"}})
         text(ident, "updated")
-    elif name in ("progress", "slow"):
+    elif name == "progress":
         for step in range(int(arguments.get("steps", 1))):
             params = {"progressToken": meta.get("progressToken"), "progress": step}
             send({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
-            time.sleep(arguments.get("pause", 0.0))
+            while "gate" in arguments and not os.path.exists(str(arguments["gate"])):
+                time.sleep(0.01)
         text(ident, "done")
 
 

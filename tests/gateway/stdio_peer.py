@@ -19,6 +19,8 @@ out = sys.stdout.buffer
 cancelled: list[object] = []
 calls: list[str] = []
 answers: list[object] = []
+asking: list[object] = []
+listed: list[float] = []
 
 
 def write(data: bytes) -> None:
@@ -50,6 +52,7 @@ TOOLS = [
     for name in [
         "echo",
         "sleep",
+        "hold",
         "die",
         "exit_quietly",
         "garbage",
@@ -84,6 +87,8 @@ def call(ident: object, name: str, arguments: dict[str, object], meta: dict[str,
         text(ident, arguments)
     elif name == "sleep":
         threading.Timer(float(arguments.get("seconds", 1)), text, (ident, "slept")).start()
+    elif name == "hold":
+        threading.Thread(target=hold, args=(ident, str(arguments["gate"])), daemon=True).start()
     elif name == "die":
         sys.stderr.write("I die of " + str(arguments.get("cause", "boredom")))
         sys.stderr.flush()
@@ -122,10 +127,10 @@ def call(ident: object, name: str, arguments: dict[str, object], meta: dict[str,
         text(ident, "right")
     elif name == "ask":
         send({"jsonrpc": "2.0", "id": "p1", "method": "ping"})
-        threading.Timer(0.2, lambda: text(ident, answers)).start()
+        asking.append(ident)
     elif name == "sample":
         send({"jsonrpc": "2.0", "id": 77, "method": "sampling/createMessage", "params": {}})
-        threading.Timer(0.2, lambda: text(ident, answers)).start()
+        asking.append(ident)
     elif name == "close_stdout":
         os.close(1)
     elif name == "deaf":
@@ -165,7 +170,7 @@ def call(ident: object, name: str, arguments: dict[str, object], meta: dict[str,
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         text(ident, "stormed")
     elif name == "seen":
-        text(ident, {"cancelled": cancelled, "calls": calls, "lists": lists})
+        text(ident, {"cancelled": cancelled, "calls": calls, "lists": listed})
     elif name == "pid":
         text(ident, str(os.getpid()))
     elif name == "grandchild":
@@ -179,16 +184,25 @@ def call(ident: object, name: str, arguments: dict[str, object], meta: dict[str,
         send({"jsonrpc": "2.0", "id": ident, "error": error})
 
 
-lists = 0
+def until_there_is(gate: str) -> None:
+    """Wait for a file of this name."""
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+
+
+def hold(ident: object, gate: str) -> None:
+    until_there_is(gate)
+    text(ident, "held")
 
 
 def serve(message: dict[str, object]) -> None:
-    global lists
     ident, method = message.get("id"), message.get("method")
     params = message.get("params") or {}
     assert isinstance(params, dict)
     if method is None:
         answers.append(message)
+        if asking:
+            text(asking.pop(), answers)
     elif method == "initialize":
         if "hang" in WORDS:
             return
@@ -205,13 +219,14 @@ def serve(message: dict[str, object]) -> None:
         }
         result(ident, {**value, "instructions": "Be kind."})
     elif method == "tools/list":
-        lists += 1
+        listed.append(time.monotonic())
         if "silent_list" in WORDS:
             return
-        if "slow_list" in WORDS:
-            time.sleep(0.4)
+        for word in WORDS:
+            if word.startswith("list_after:"):
+                until_there_is(word.partition(":")[2])
         if "endless" in WORDS:
-            result(ident, {"tools": [tool(f"t{lists}")], "nextCursor": f"c{lists}"})
+            result(ident, {"tools": [tool(f"t{len(listed)}")], "nextCursor": f"c{len(listed)}"})
         elif "loop" in WORDS:
             result(ident, {"tools": [tool("echo")], "nextCursor": "again"})
         elif "malformed" in WORDS:
@@ -234,9 +249,16 @@ def serve(message: dict[str, object]) -> None:
         cancelled.append(params)
     elif method == "notifications/initialized":
         if "short_lived" in WORDS:
+            started()
             os._exit(4)
     elif ident is not None:
         result(ident, {})
+
+
+def started() -> None:
+    """Leave in the log when this was."""
+    sys.stderr.write(f"started at {time.monotonic()}\n")
+    sys.stderr.flush()
 
 
 def main() -> None:
@@ -246,6 +268,7 @@ def main() -> None:
         code = "import signal,time;signal.signal(15,signal.SIG_IGN);time.sleep(600)"
         subprocess.Popen([sys.executable, "-I", "-S", "-c", code])
     if "dead" in WORDS:
+        started()
         sys.stderr.write("cannot find my shoes\n")
         sys.exit(7)
     if "chatty" in WORDS:

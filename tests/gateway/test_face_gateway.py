@@ -21,7 +21,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateDir]
     (tmp_path / "config").mkdir()
     # Long enough for the one server to start, however busy the machine is.
     (tmp_path / "config" / "config.toml").write_text(
-        '[gateway]\nstarters = ["time"]\nfirst_list_grace = 30.0\n'
+        '[gateway]\nstarters = ["time"]\nfirst_list_grace = 60.0\n'
     )
     monkeypatch.setenv("TOOLYARD_CONFIG_DIR", str(tmp_path / "config"))
     made = StateDir.at(tmp_path / "state")
@@ -127,13 +127,11 @@ def test_what_the_cache_answers_is_what_the_gateway_answers(state: StateDir) -> 
     os.kill(pid, signal.SIGTERM)
     ended(pid)
     with Client(state.root, "--port", "0") as client:
-        began = time.monotonic()
         client.request(0, "initialize", initialize())
         cached = [answer(client, 0)]
         client.notify("notifications/initialized")
         for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
             client.request(method, method)
             cached.append(answer(client, method))
-        assert time.monotonic() - began < 10.0  # tests/benchmarks/faults measures it
         assert cached == live
         assert "content" in now(client, 9)["result"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway_parts import Client, Running, remote, running_gateway, until
+from gateway_parts import WAIT, Client, Running, remote, running_gateway, until
 
 from gateway.calls import CallLog
 from gateway.errors import NotFound, RpcError
@@ -189,7 +189,7 @@ async def test_a_notice_of_change_is_heard_and_followers_are_told(changing: Chan
         running.gateway.registrar.listen(heard.append)
         changing.offers(tool("read"), tool("third"))
         upstream = running.upstream("s")
-        await upstream.connections[0].request("tools/call", {"name": _raw("_notify")}, timeout=5)
+        await upstream.connections[0].request("tools/call", {"name": _raw("_notify")}, timeout=WAIT)
         await until(lambda: heard)
         (report,) = heard
         assert ([c.name for c in report.created], [c.name for c in report.deleted]) == (["third"], ["write"])

@@ -168,4 +168,4 @@ class PinnedServer(RuleBasedStateMachine):
 
 
 class TestPinnedServer(PinnedServer.TestCase):  # type: ignore[misc, valid-type]  # made at run time
-    settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=20, stateful_step_count=25)

@@ -48,7 +48,7 @@ def test_logits_are_within_1e_4_of_transformers(reference: Reference, backend: s
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_schedule_gives_the_tokens_of_transformers(
     reference: Reference, backend: str, data: st.DataObject

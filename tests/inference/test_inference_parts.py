@@ -160,7 +160,7 @@ def test_a_row_with_nan_is_told_apart() -> None:
 
 
 # ---------------------------------------------------------------------- text
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=st.text(max_size=40),
     cuts=st.lists(st.integers(1, 3), max_size=40),
@@ -296,7 +296,7 @@ def test_a_grammar_that_comes_back_moves_to_the_compiled_library(qwen3: Referenc
     compiler = make_compiler(qwen3.folder, tokenizer, 448, [tokenizer.id_of("<|im_end|>")])
     spec = GrammarSpec("regex", "[ab]{3}")
     assert type(compiler.matcher(spec)).__name__ == "LLGuidanceMatcher"
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while type(compiler.matcher(spec)).__name__ != "XGrammarMatcher":
         assert time.monotonic() < end, "the compiled form never took over"
     compiler.close()

@@ -123,7 +123,7 @@ def events(draw: st.DrawFn) -> list[tuple]:
 
 
 @pytest.mark.parametrize("cache", [RadixCache, NaiveCache])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plan=events(), pages=st.integers(11, 40), budget=st.integers(8, 24))
 def test_any_schedule_computes_every_sequence_as_if_it_were_alone(cache, plan, pages, budget) -> None:
     machine = Machine(pages, cache, step_tokens=budget)

@@ -44,7 +44,6 @@ def encoder(cache: Path) -> OnnxEncoder:
 
 
 @needs_model
-@pytest.mark.timeout(300)
 def test_the_export_agrees_with_the_model_and_torch_was_never_imported_here(
     cache: Path, encoder: OnnxEncoder
 ) -> None:
@@ -64,7 +63,6 @@ def test_the_export_agrees_with_the_model_and_torch_was_never_imported_here(
 
 
 @needs_model
-@pytest.mark.timeout(300)
 def test_vectors_are_of_unit_length_and_mean_what_they_should(encoder: OnnxEncoder) -> None:
     texts = [
         "What is the weather?",
@@ -82,7 +80,6 @@ def test_vectors_are_of_unit_length_and_mean_what_they_should(encoder: OnnxEncod
 
 
 @needs_model
-@pytest.mark.timeout(300)
 def test_a_store_is_searched_by_meaning_with_the_real_model(
     cache: Path, encoder: OnnxEncoder, tmp_path: Path
 ) -> None:
@@ -106,7 +103,6 @@ def test_a_store_is_searched_by_meaning_with_the_real_model(
 
 
 @needs_model
-@pytest.mark.timeout(300)
 def test_a_damaged_export_is_told_and_not_used(cache: Path, encoder: OnnxEncoder, tmp_path: Path) -> None:
     made = next(cache.glob("model-*"))
     broken = tmp_path / made.name
@@ -171,7 +167,6 @@ def test_a_child_that_fails_is_quoted(tmp_path: Path) -> None:
 
 
 @needs_model
-@pytest.mark.timeout(300)
 def test_feedback_is_learned_in_a_child_and_the_result_is_reported(
     cache: Path, encoder: OnnxEncoder, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ def expected(documents: Mapping[int, Mapping[str, float]], terms: list[str]) -> 
     return scores
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(DOCUMENTS, st.integers(0, 9)), max_size=14), st.lists(WORDS, max_size=4))
 def test_after_any_additions_and_removals_scores_are_those_of_a_new_index(
     steps: list[dict[str, float] | int], terms: list[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,10 +83,8 @@ def test_a_registry_that_misbehaves_is_an_error_soon(
     peer: str, how: str, error: type[OfficialError], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PAGES", 20)
-    started = time.monotonic()
-    with pytest.raises(error, match=says):
-        pages(f"{peer}/{how}", seconds=1.0 if how == "drip" else 10.0)
-    assert time.monotonic() - started < 8
+    with pytest.raises(error, match=says):  # what drips in would do so for a minute
+        pages(f"{peer}/{how}", seconds=1.0 if how == "drip" else 600.0)
 
 
 def test_a_registry_that_is_not_there_is_an_error_that_may_pass() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from postgres_server import PostgresServer, postgres
 from registry_parts import WordEncoder, definition
 from sqlalchemy import text
 
+from registry import postgres as postgres_store
 from registry import schema
 from registry.errors import StoreBusy, StoreDamaged, StoreError, StoreMissing, UnknownServer
 from registry.model import (
@@ -29,7 +32,7 @@ from registry.sync import sync_server
 from registry.tools import Statistics, ToolRecords
 from registry.vector.records import VectorRecords
 
-pytest.importorskip("psycopg", reason="the driver is missing: install toolyard[postgres]")
+psycopg = pytest.importorskip("psycopg", reason="the driver is missing: install toolyard[postgres]")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,26 @@ def test_gateways_that_start_together_make_the_tables_once(place: str) -> None:
     program = "import sys; from registry.store import Store; Store.open(sys.argv[1]).close()"
     running = [subprocess.Popen([sys.executable, "-c", program, place]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
+
+
+def test_a_start_waits_for_another_that_upgrades_for_longer_than_writers_wait(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "LOCK_TIMEOUT", 0.2)
+    with psycopg.connect(place, autocommit=True) as other:
+        other.execute(f"SELECT pg_advisory_lock({postgres_store._LOCK})")
+        with ThreadPoolExecutor() as pool:
+            opening = pool.submit(Store.open, place)
+            waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not opening.done() and other.execute(waits).fetchone() is None:
+                time.sleep(0.01)
+            time.sleep(0.5)  # a writer would have given up
+            other.execute(f"SELECT pg_advisory_unlock({postgres_store._LOCK})")
+            with opening.result(60) as store:
+                assert store.servers() == []
+                other.execute(f"SELECT pg_advisory_lock({postgres_store._LOCK})")
+                with pytest.raises(StoreBusy):
+                    store.put_server(spec("x"))
 
 
 def test_a_database_of_the_first_version_is_migrated_to_what_a_new_one_is(server: PostgresServer) -> None:

@@ -111,7 +111,7 @@ def test_a_scope_is_applied_inside_the_search_so_the_page_is_never_emptied_after
 
 
 @both
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     allowed=st.sets(st.sampled_from([t[1] for t in TOOLS])), request=st.sampled_from([t[2] for t in TOOLS])
 )
@@ -199,13 +199,12 @@ def test_a_request_is_cut_where_a_new_wish_begins(request_: str, parts: list[str
     assert split(request_) == parts
 
 
-@settings(deadline=500)
 @given(st.text(max_size=300))
 def test_any_text_is_split_in_bounds(text: str) -> None:
     assert 1 <= len(split(text)) <= MAX_CLAUSES
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(max_size=100))
 def test_any_request_is_answered(text: str) -> None:
     for vectors in (False, True):

@@ -61,7 +61,9 @@ CATALOGS = st.builds(
     prompts=BODIES,
     synced_at=st.floats(min_value=0, max_value=4e9),
 )
-FAST = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def server(name: str, ordinal: int = 0) -> Server:

@@ -101,8 +101,7 @@ class TestChangingServer(ChangingServer.TestCase):  # type: ignore[misc, valid-t
     settings = settings(
         max_examples=25,
         stateful_step_count=20,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
@@ -131,12 +130,11 @@ def test_layout_and_order_are_no_change_and_leave_the_generation_alone(store: St
     assert records.generation() == before > 0
 
 
-def test_ten_thousand_unchanged_tools_take_half_a_second(store: Store) -> None:
+def test_the_hundred_that_changed_are_found_among_ten_thousand(store: Store) -> None:
     records = ToolRecords(store)
     many = [definition(f"tool_{i}", f"Does thing {i} " * 20, a={"type": "string"}) for i in range(10_000)]
     sync_server(records, "s", many)
-    best = min(sync_server(records, "s", many).seconds for _ in range(3))
-    assert best <= 0.5
+    assert sync_server(records, "s", many).unchanged == 10_000  # how soon: tests/benchmarks/registry
     changed = [definition(f"tool_{i}", "new") for i in range(100)] + many[100:]
     report = sync_server(records, "s", changed)
     assert (len(report.updated), report.unchanged) == (100, 9_900)
@@ -191,7 +189,7 @@ def version(turn: int) -> dict[str, str]:
     return {f"t{i}": definition_hash(b'{"name":"t%d","description":"%d"}' % (i, turn)) for i in range(30)}
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_nothing_that_was_said_to_be_done_is_lost(tmp_path: Path, kills: int) -> None:
     path = tmp_path / "toolyard.db"
     Store.open(path).close()

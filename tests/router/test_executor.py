@@ -58,7 +58,7 @@ async def test_a_step_starts_the_moment_its_inputs_exist(tmp_path: Path, town: T
             step("4", "follow", {}, "1"),
         )
         running = asyncio.create_task(executor.run(steps))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await after.wait()
         assert not slow.open.is_set()
         assert [call.arguments for call in town.calls if call.tool == "follow"] == [{"of": 7}]
@@ -277,14 +277,20 @@ async def test_a_run_out_of_time_keeps_its_results_and_can_be_taken_up_again(
     town.tool("quick", read=True)
     async with house(tmp_path, town) as executor:
         steps = plan(step("1", "quick"), step("2", "slow"), step("3", "quick", {}, "2"))
-        outcome = await executor.run(steps, Options(deadline=0.1))
-        assert outcome.status is RunStatus.FAILED
-        assert outcome.run.reason == "deadline"
-        assert outcome.steps["1"].status is StepStatus.DONE
+        deadline = 0.1
+        while True:
+            outcome = await executor.run(steps, Options(deadline=deadline))
+            assert outcome.status is RunStatus.FAILED
+            assert outcome.run.reason == "deadline"
+            if outcome.steps["1"].status is StepStatus.DONE:
+                break
+            deadline *= 4  # on a slow machine the quick one was not, either
+            assert deadline < 60
+        before = town.count("quick")
         gate.open.set()
         outcome = await executor.resume(outcome.run.id)
         assert outcome.status is RunStatus.DONE
-        assert town.count("quick") == 2
+        assert town.count("quick") == before + 1
         with pytest.raises(NotResumable):
             await executor.resume(outcome.run.id)
 

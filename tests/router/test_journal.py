@@ -178,7 +178,7 @@ async def test_only_runs_that_have_ended_are_forgotten(tmp_path: Path) -> None:
             await journal.read(lambda r: r.result(ended[0].id, "h"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30), st.integers(0, 30))
 async def test_what_is_durable_is_always_a_beginning_of_what_was_written(
     tmp_path: Path, changes: list[tuple[int, bool]], fail_at: int

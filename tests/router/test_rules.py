@@ -257,7 +257,7 @@ asked = st.lists(
 ).map(" ".join)  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(asked, st.lists(definitions, max_size=4, unique_by=lambda d: d.name), st.booleans())
 def test_no_plan_is_ever_invalid(request: str, tools: list[Definition], guess: bool) -> None:
     plan = RulesPlanner(weights(), guess=guess).plan(request + " x", tools)

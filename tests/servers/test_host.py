@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,28 +80,22 @@ def test_a_crash_takes_one_worker_and_one_call(service: Client) -> None:
 
 def test_calls_run_at_the_same_time(converted: Path) -> None:
     with Client(converted, "--workers", "3") as client:
-        client.value("hang", seconds=0.01)
-        start = time.monotonic()
-        for each in [
-            client.send("tools/call", {"name": "hang", "arguments": {"seconds": 2}}) for _ in range(3)
-        ]:
-            assert not client.wait(each)["result"]["isError"]
-        assert time.monotonic() - start < 5.5  # one after another they take 6
+        for _ in range(2):
+            client.send("tools/call", {"name": "hang", "arguments": {"seconds": 600}})
+        assert client.value("add", a=1) == 3
 
 
 def test_a_cancelled_call_stops_working_and_is_not_answered(converted: Path) -> None:
     with Client(converted, "--workers", "1") as client:
         ident = client.send(
-            "tools/call", {"name": "hang", "arguments": {"seconds": 60}, "_meta": {"progressToken": 7}}
+            "tools/call", {"name": "hang", "arguments": {"seconds": 600}, "_meta": {"progressToken": 7}}
         )
         second = client.send("tools/call", {"name": "add", "arguments": {"a": 1}})
         while not client.notices:
             client.request("ping")
         assert client.notices[0]["params"]["progressToken"] == 7
         client.line(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}' % ident)
-        start = time.monotonic()
         assert client.wait(second)["result"]["structuredContent"] == {"result": 3}
-        assert time.monotonic() - start < 30
         assert ident not in client._answers
 
 
@@ -114,7 +107,7 @@ def test_a_call_ends_at_its_time_limit(converted: Path, tmp_path: Path) -> None:
     data["limits"] = {"seconds": 0.5}
     (tmp_path / "manifest.json").write_text(json.dumps(data))
     with Client(tmp_path) as client:
-        assert "did not finish within 0.5 s" in client.problem("hang", seconds=60)
+        assert "did not finish within 0.5 s" in client.problem("hang", seconds=600)
         assert client.value("add", a=1) == 3
 
 

@@ -84,7 +84,7 @@ def test_the_peak_of_memory_is_that_of_one_call(service: Client) -> None:
 
 def test_time_and_cpu_are_told_apart(service: Client) -> None:
     usage = used(service, "spin", seconds=0.2)
-    assert 190 <= usage["cpu_ms"] < 600
+    assert 190 <= usage["cpu_ms"] < 1000
     assert usage["wall_ms"] >= 190
 
 
@@ -125,7 +125,7 @@ def test_a_control_group_measures_from_the_beginning_of_a_call(group: Cgroup) ->
 def test_what_exceeds_its_control_group_is_killed_and_counted(group: Cgroup) -> None:
     with eater(group) as child:
         group.begin(100 << 20)
-        assert child.communicate(b"x", timeout=20) == (b"", None)
+        assert child.communicate(b"x", timeout=60) == (b"", None)
         assert child.returncode == -9
         assert group.killed() >= 1
 
@@ -133,7 +133,7 @@ def test_what_exceeds_its_control_group_is_killed_and_counted(group: Cgroup) -> 
 def test_a_group_that_is_removed_takes_its_processes_along(group: Cgroup) -> None:
     with eater(group) as child:
         group.remove()
-        assert child.wait(10) == -9
+        assert child.wait(60) == -9
 
 
 def test_what_a_tool_starts_counts_as_the_tool(service: Client, group: Cgroup) -> None:

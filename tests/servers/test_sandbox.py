@@ -71,7 +71,7 @@ def start(scratch: str, code: str, level: str = "L2", **policy: Any) -> subproce
 
 def attempt(scratch: str, code: str, level: str) -> subprocess.CompletedProcess[str]:
     with start(scratch, code, level) as child:
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=60)
     return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
 

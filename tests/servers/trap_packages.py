@@ -95,7 +95,7 @@ class Client:
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         self.child.stdin.close()
-        self.child.wait(10)
+        self.child.wait(60)
         self.child.stdout.close()
 
     def line(self, data: bytes) -> None:
@@ -112,7 +112,7 @@ class Client:
         )
         return self._ids
 
-    def wait(self, ident: Any, timeout: float = 30.0) -> dict[str, Any]:
+    def wait(self, ident: Any, timeout: float = 60.0) -> dict[str, Any]:
         """The answer to a request, whatever comes before it."""
         assert self.child.stdout is not None
         end = time.monotonic() + timeout

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-WAIT = 30.0
+WAIT = 180.0
 PEER = str(Path(__file__).parent / "echo_peer.py")
 
 

@@ -292,7 +292,7 @@ def test_the_entry_written_starts_a_gateway_that_answers(place: Place) -> None:
         input=asked,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT,
         check=False,
     )
     assert '"id":1' in done.stdout

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_parts import Place, end, on_terminal, read_until
+from cli_parts import WAIT, Place, end, on_terminal, read_until
 from official_parts import other_registry
 
 ALICE, BOB = "io.example.alice/weather", "io.example.bob/weather"
@@ -90,7 +90,7 @@ def test_a_person_is_asked_and_may_say_no(place: Place, peer: str, ran: Path) ->
         read_until(terminal, "npx -y @alice/weather@1.2.3", "Add 1 server?")
         os.write(terminal, b"n\n")
         read_until(terminal, "Nothing was added.")
-        assert process.wait(30) == 0
+        assert process.wait(WAIT) == 0
     assert states(place) == {}
 
 

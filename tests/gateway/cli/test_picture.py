@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli import dag, picture
@@ -45,7 +45,6 @@ def boxes(drawn: str) -> dict[str, tuple[float, float, float, float]]:
     return found
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=10))
 def test_every_step_has_a_box_within_the_picture_and_to_the_right_of_what_it_needs(
     needs: list[list[int]],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_parts import PEER, Place, end
+from cli_parts import PEER, WAIT, Place, end
 
 from registry.store import Store
 from registry.tools import ToolRecords
@@ -228,7 +228,7 @@ class Face:
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        assert self.process.wait(15) == 0
+        assert self.process.wait(WAIT) == 0
         for stream in (self.process.stdout, self.process.stderr):
             assert stream
             stream.close()

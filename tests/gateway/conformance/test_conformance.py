@@ -11,7 +11,7 @@ import run
 from harness import Harness
 from npm_packages import Unavailable
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.node
 
 CLIENT = (
     ("initialize", "2025-11-25"),

@@ -7,13 +7,12 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from continuity_parts import initialize, listen, said, stateful
-from gateway_parts import Client, Running, alive, running_gateway, until
+from gateway_parts import NEVER, WAIT, Client, Running, alive, running_gateway, until
 
 from gateway.config.entry import read_entry
 from gateway.endpoint.relay import StreamClient
@@ -109,15 +108,16 @@ async def test_a_process_that_leaves_calls_unanswered_is_found_out_without_waiti
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.upstream.health.PING_TIMEOUT", 0.2)
-    spec = replace(stateful(isolation="session"), timeout=0.5)
-    async with running_gateway([spec], root=tmp_path) as running:
+    async with running_gateway([stateful(isolation="session")], root=tmp_path) as running:
         client = await running.session()
         pid, _ = said(await client.call("memo__count"))
+        running.upstream("memo").timeout = 0.5
         os.kill(pid, signal.SIGSTOP)
         for _ in range(SUSPECT):
             answer = await client.request("tools/call", {"name": "memo__count"})
             assert answer.json["error"]["data"]["type"] == "upstream_timeout"
         await until(lambda: not alive(pid))
+        running.upstream("memo").timeout = NEVER
         assert (await client.request("tools/call", {"name": "memo__count"})).status == 404
 
 
@@ -186,11 +186,13 @@ async def test_a_process_that_nobody_uses_is_ended_and_not_replaced_by_a_blank_o
 
 async def test_a_process_with_a_call_in_flight_is_not_idle(running: Running) -> None:
     client = await running.session()
-    call = asyncio.create_task(client.call("memo__slow", {"steps": 1, "pause": 0.5}))
+    gate = running.root / "gate"
+    call = asyncio.create_task(client.call("memo__progress", {"gate": str(gate)}))
     await until(lambda: private_pids(running) and running.upstream("memo").in_flight)
     pool = running.upstream("memo").private
     pool._idle = -1
     await pool.end_idle()
+    gate.touch()
     assert (await call)["result"]
 
 
@@ -211,7 +213,7 @@ async def test_roots_are_declared_for_a_client_that_has_them_and_asked_of_it(run
     while {"answer": roots} not in told:
         told = said(await client.call("memo__told"))
     await client.post({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT):
         while {"roots": "changed"} not in said(await client.call("memo__told")):
             pass
     stream.wire.abort()
@@ -221,7 +223,7 @@ async def test_a_client_without_roots_is_not_asked_for_them(running: Running) ->
     client = await running.session()
     await client.call("memo__count")
     told: list[Any] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT):
         while not any("answer" in line for line in told):
             told = said(await client.call("memo__told"))
     assert told[0] == {"capabilities": {}}
@@ -256,7 +258,7 @@ async def test_the_log_level_of_a_session_is_that_of_its_own_process(running: Ru
     assert {"logging/setLevel": "error"} in said(await client.call("memo__told"))
     assert not any("logging/setLevel" in line for line in said(await other.call("memo__told")))
     await client.request("logging/setLevel", {"level": "alert"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT):
         while {"logging/setLevel": "alert"} not in said(await client.call("memo__told")):
             pass
 
@@ -297,7 +299,7 @@ async def test_a_client_on_a_stream_is_told_once_and_then_begins_anew(running: R
         reader.feed_data(
             json.dumps({"jsonrpc": "2.0", "id": ident, "method": method, "params": params}).encode() + b"\n"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while (message := await writer.lines.get()).get("id") != ident:
                 pass
         return message
@@ -323,7 +325,7 @@ async def test_a_process_that_cannot_be_started_costs_no_place(tmp_path: Path) -
         pool = running.upstream("bad").private
         for _ in range(20):
             with pytest.raises(Exception, match="nowhere"):
-                await pool.connection(site, private.Era.HANDSHAKE, 5)
+                await pool.connection(site, private.Era.HANDSHAKE, WAIT)
         assert len(pool) == 0
         assert said(await client.call("memo__count"))[1] == 1
 

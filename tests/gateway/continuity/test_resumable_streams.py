@@ -24,8 +24,12 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         yield running
 
 
-async def broken_call(client: Client, running: Running, arguments: Any) -> str:
-    """A call whose client lost its connection after the first progress. Returns the last event's id."""
+async def broken_call(client: Client, running: Running, steps: int, goes_on: bool = True) -> str:
+    """A call whose client lost its connection after the first progress. Returns the last event's id.
+
+    :param goes_on: whether the server has gone on with it; else it waits for `gate`.
+    """
+    arguments = {"steps": steps, "gate": str(gate(running))}
     reading = await start_call(client, "memo__progress", arguments)
     primed = await reading.next()
     assert primed is not None
@@ -35,7 +39,14 @@ async def broken_call(client: Client, running: Running, arguments: Any) -> str:
     reading.wire.abort()
     (opened,) = running.gateway.events._streams.values()
     await until(lambda: opened.reader is None)
+    if goes_on:
+        gate(running).touch()
     return first.ident
+
+
+def gate(running: Running) -> Path:
+    """The file for which calls that name it wait after their first progress."""
+    return running.root / "gate"
 
 
 async def test_a_stream_begins_with_an_event_that_says_where_and_when_to_come_back(running: Running) -> None:
@@ -50,7 +61,7 @@ async def test_a_stream_begins_with_an_event_that_says_where_and_when_to_come_ba
 
 async def test_a_call_goes_on_without_its_client_and_its_answer_waits(running: Running) -> None:
     client = await running.session()
-    last = await broken_call(client, running, {"steps": 5, "pause": 0.1})
+    last = await broken_call(client, running, 5)
     await until(lambda: running.pending() == 0, what="the call ends by itself")
     rest = await (await listen(client, last)).rest()
     assert [event.message["params"]["progress"] for event in rest[:-1]] == [1, 2, 3, 4]
@@ -61,8 +72,9 @@ async def test_a_call_goes_on_without_its_client_and_its_answer_waits(running: R
 
 async def test_a_client_that_comes_back_in_the_middle_hears_the_rest_as_it_comes(running: Running) -> None:
     client = await running.session()
-    last = await broken_call(client, running, {"steps": 8, "pause": 0.1})
+    last = await broken_call(client, running, 8, goes_on=False)
     reading = await listen(client, last)
+    gate(running).touch()
     rest = await reading.rest()
     assert [event.message["params"]["progress"] for event in rest[:-1]] == [1, 2, 3, 4, 5, 6, 7]
     assert rest[-1].message["id"] == 77
@@ -70,10 +82,11 @@ async def test_a_client_that_comes_back_in_the_middle_hears_the_rest_as_it_comes
 
 async def test_a_second_reader_of_a_stream_takes_it_over(running: Running) -> None:
     client = await running.session()
-    reading = await start_call(client, "memo__progress", {"steps": 8, "pause": 0.1})
+    reading = await start_call(client, "memo__progress", {"steps": 8, "gate": str(gate(running))})
     primed = await reading.next()
     assert primed is not None
     other = await listen(client, primed.ident)
+    gate(running).touch()
     progress = [event.message for event in await other.rest()]
     assert len(progress) == 9
     assert len(await reading.rest()) < 9
@@ -81,7 +94,7 @@ async def test_a_second_reader_of_a_stream_takes_it_over(running: Running) -> No
 
 async def test_nobody_elses_stream_is_replayed(running: Running) -> None:
     client, stranger = await running.session(), await running.session()
-    last = await broken_call(client, running, {"steps": 1})
+    last = await broken_call(client, running, 1)
     for forged in (last, last[:-1] + "999", "x.1", ".", last + "x", "é", last.replace(".", "")):
         answer = await stranger.http(
             "GET", headers=stranger.headers(Accept="text/event-stream", Last_Event_Id=forged)
@@ -92,12 +105,14 @@ async def test_nobody_elses_stream_is_replayed(running: Running) -> None:
 
 async def test_streams_of_one_session_are_not_mixed(running: Running) -> None:
     client = await running.session()
-    one = await start_call(client, "memo__progress", {"steps": 3, "pause": 0.1}, ident="one")
+    arguments = {"steps": 3, "gate": str(gate(running))}
+    one = await start_call(client, "memo__progress", arguments, ident="one")
     primed = await one.next()
     two = await start_call(client, "peer__progress", {"steps": 3}, ident="two")
     await two.rest()
     assert primed is not None
     one.wire.abort()
+    gate(running).touch()
     messages = [event.message for event in await (await listen(client, primed.ident)).rest()]
     assert messages[-1]["id"] == "one"
     assert "two" not in {message.get("id") for message in messages}
@@ -106,7 +121,7 @@ async def test_streams_of_one_session_are_not_mixed(running: Running) -> None:
 async def test_an_answer_that_waits_is_there_after_a_restart(tmp_path: Path) -> None:
     async with running_gateway([stateful()], root=tmp_path) as first:
         client = await first.session()
-        last = await broken_call(client, first, {"steps": 3, "pause": 0.05})
+        last = await broken_call(client, first, 3)
         await until(lambda: first.pending() == 0)
     async with running_gateway([stateful()], root=tmp_path) as second:
         client.port = second.port
@@ -120,7 +135,7 @@ async def test_a_call_that_was_lost_with_the_process_is_answered_with_a_retriabl
 ) -> None:
     async with running_gateway([stateful()], root=tmp_path) as first:
         client = await first.session()
-        last = await broken_call(client, first, {"steps": 200, "pause": 0.05})
+        last = await broken_call(client, first, 2, goes_on=False)
         first.gateway.events.close = lambda: None  # type: ignore[method-assign] # as if killed
         first.gateway.sessions.give_up = lambda: None  # type: ignore[method-assign]
         first.gateway.clients.ledger.keep = lambda record: None  # type: ignore[method-assign]
@@ -136,7 +151,7 @@ async def test_a_call_in_flight_when_the_gateway_ends_is_answered_with_a_retriab
 ) -> None:
     async with running_gateway([stateful()], root=tmp_path) as first:
         client = await first.session()
-        reading = await start_call(client, "memo__slow", {"steps": 1, "pause": 30})
+        reading = await start_call(client, "memo__progress", {"gate": str(gate(first))})
         await reading.next()
     last = [event.message for event in await reading.rest()][-1]
     assert last["error"]["data"]["retriable"] is True
@@ -231,7 +246,8 @@ async def test_a_client_that_names_event_streams_first_gets_its_answer_as_one(ru
 
 async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(running: Running) -> None:
     client = await running.session()
-    starting = asyncio.create_task(start_call(client, "peer__sleep", {"seconds": 0.5}, progress=False))
+    held = {"gate": str(gate(running))}
+    starting = asyncio.create_task(start_call(client, "peer__hold", held, progress=False))
     await until(lambda: running.pending() >= 1)
     running.gateway.sessions.linger()
     assert len(running.gateway.events) == 0
@@ -240,8 +256,9 @@ async def test_a_call_that_takes_long_becomes_a_stream_that_can_be_come_back_to(
     primed = await reading.next()
     assert primed is not None
     reading.wire.abort()
+    gate(running).touch()
     rest = await (await listen(client, primed.ident)).rest()
-    assert rest[-1].message["result"]["content"][0]["text"] == "slept"
+    assert rest[-1].message["result"]["content"][0]["text"] == "held"
 
 
 async def test_a_very_long_request_id_does_not_make_event_ids_long(running: Running) -> None:
@@ -256,7 +273,7 @@ async def test_a_very_long_request_id_does_not_make_event_ids_long(running: Runn
 
 async def test_a_session_that_ends_takes_its_streams_along(running: Running) -> None:
     client = await running.session()
-    await broken_call(client, running, {"steps": 3, "pause": 0.05})
+    await broken_call(client, running, 3)
     assert len(running.gateway.events) == 1
     await client.http("DELETE")
     assert len(running.gateway.events) == 0
@@ -300,7 +317,7 @@ async def test_a_flood_for_a_client_that_left_is_bounded_and_cheap(
     await reading.next()
     reading.wire.abort()
     (opened,) = running.gateway.events._streams.values()
-    await until(lambda: opened.closed, 20)
+    await until(lambda: opened.closed)
     assert opened.size < 250_000
     assert json.loads(opened.events[-1][1])["result"]
 
@@ -311,7 +328,7 @@ async def test_an_answer_that_a_full_disk_did_not_take_is_written_later(running:
         connection.exec_driver_sql(
             "CREATE TRIGGER full BEFORE INSERT ON stream_events BEGIN SELECT RAISE(FAIL, 'full'); END"
         )
-    await broken_call(client, running, {"steps": 5, "pause": 0.02})
+    await broken_call(client, running, 5)
     await until(lambda: running.pending() == 0)
     await running.gateway.clients.ledger.close()
     with running.gateway.store.writing() as connection:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from continuity_parts import listen, said, stateful
-from gateway_parts import Client, running_gateway
+from gateway_parts import WAIT, Client, running_gateway
 
 from gateway.endpoint.sessions import LIFETIME, Sessions
 from gateway.sealing import KeyRing, Purpose, Sealer
@@ -53,7 +53,7 @@ async def test_subscriptions_and_the_log_level_hold_after_a_restart(tmp_path: Pa
             told[:] = said(await client.call("memo__told"))
             return {"resources/subscribe": "memo://1"} in told and {"logging/setLevel": "error"} in told
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while not await has_subscribed():
                 pass
         await client.call("memo__update")

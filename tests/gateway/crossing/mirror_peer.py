@@ -72,7 +72,7 @@ def asked(line: bytes, params: dict[str, Any], send: Send) -> bytes:
     ident = f"m{next(ids)}"
     box = waiting[ident] = queue.Queue()
     send(b'{"jsonrpc":"2.0","id":"%b",%b' % (ident.encode(), wanted.encode()[1:]))
-    return text(box.get(timeout=30).decode())
+    return text(box.get(timeout=60).decode())
 
 
 def answer(line: bytes, message: dict[str, Any], send: Send) -> bytes:

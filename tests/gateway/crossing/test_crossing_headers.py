@@ -9,7 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from gateway_parts import HttpPeer, Request, answer, http_peer, modern_mcp, remote, reply, running_gateway
+from gateway_parts import (
+    NEVER,
+    HttpPeer,
+    Request,
+    answer,
+    http_peer,
+    modern_mcp,
+    remote,
+    reply,
+    running_gateway,
+)
 from test_crossing_backchannel import outcome, session
 
 from registry.model import ServerSpec
@@ -95,7 +105,10 @@ async def test_a_tool_that_is_withheld_because_it_changed_is_not_called_again() 
         assert (peer.refused, peer.executed) == (1, [])
 
 
-async def test_a_call_of_a_client_that_takes_tasks_is_made_once_more_too() -> None:
+async def test_a_call_of_a_client_that_takes_tasks_is_made_once_more_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.bridge.tasks.PATIENCE", NEVER)
     async with moving() as peer, running_gateway([following(peer)]) as running:
         await running.gateway.settled()
         peer.header = "Area"

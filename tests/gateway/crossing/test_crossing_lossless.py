@@ -140,7 +140,6 @@ def predicted(part: Part, caller: RawCaller, server: str, method: str, fields: s
 
 often = settings(
     max_examples=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

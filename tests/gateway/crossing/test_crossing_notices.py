@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from gateway_parts import WAIT, Client, Wire, remote, running_gateway, until
+from gateway_parts import NEVER, WAIT, Client, Wire, remote, running_gateway, until
 from hypothesis import given
 from hypothesis import strategies as st
 from stateless_peer import META, error_200, error_404, stateless_peer
@@ -156,6 +156,13 @@ TAKES_TASKS = {META + "clientCapabilities": {"extensions": {TASKS: {}}}}
 TASK = {"status": "working", "createdAt": "2026-01-01T00:00:00Z", "lastUpdatedAt": "2026-01-01T00:00:00Z"}
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call takes so long that the gateway makes a task of it: a task is the server's."""
+    monkeypatch.setattr("gateway.bridge.tasks.PATIENCE", NEVER)
+    monkeypatch.setattr("gateway.upstream.listening.ACKNOWLEDGED_WITHIN", NEVER)
+
+
 async def task_of(client: Client) -> str:
     """The id under which a client is told of a task of the server's."""
     body, fields = client.modern("tools/call", {"name": "far__ask", "arguments": {}}, **TAKES_TASKS)
@@ -174,6 +181,7 @@ async def listen_to_tasks(client: Client, *ids: str) -> tuple[Wire, list[str]]:
     return wire, first["params"]["notifications"].get("taskIds", [])
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_a_server_tells_of_its_own_task_reaches_who_listens_to_it() -> None:
     own = {"resultType": "task", "taskId": "own-1", **TASK}
     async with (
@@ -202,6 +210,7 @@ async def test_what_a_server_tells_of_its_own_task_reaches_who_listens_to_it() -
         await until(lambda: not running.upstream("far").task_watches._told)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_server_that_does_not_agree_to_tell_of_its_tasks_is_polled_by_its_clients() -> None:
     own = {"resultType": "task", "taskId": "own-1", **TASK}
     async with (

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import uvloop
-from gateway_parts import Client, Wire, meta, running_gateway, stdio
+from gateway_parts import WAIT, Client, Wire, meta, running_gateway, stdio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,11 +128,11 @@ class Server:
                 await self._done.wait()
 
         self._holder = asyncio.create_task(hold())
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), WAIT)
 
     async def _stop(self) -> None:
         self._done.set()
-        await asyncio.wait_for(self._holder, 10)
+        await asyncio.wait_for(self._holder, WAIT)
 
     def send(self, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
         return self._runner.run(self._send(body, headers))
@@ -157,7 +157,7 @@ class Server:
 def test_no_garbage_brings_anything_but_an_answer_or_a_4xx() -> None:
     with Server() as server:
 
-        @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=400, suppress_health_check=list(HealthCheck))
         @given(bodies(), HEADERS, st.booleans())
         def check(body: bytes, headers: dict[str, str], with_session: bool) -> None:
             more = headers if with_session else {**headers, "Mcp-Session-Id": ""}

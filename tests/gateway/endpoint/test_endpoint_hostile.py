@@ -153,11 +153,13 @@ async def test_ids_of_any_length_and_script_are_repeated_as_they_are(running: Ru
 
 async def test_an_id_in_flight_cannot_be_used_again_and_can_be_afterwards(running: Running) -> None:
     client = await running.session()
-    params = {"name": "peer__sleep", "arguments": {"seconds": 4}}
+    gate = running.root / "gate"
+    params = {"name": "peer__hold", "arguments": {"gate": str(gate)}}
     first = asyncio.create_task(client.request("tools/call", params, ident=7))
-    await until(lambda: running.pending())
+    await until(lambda: running.upstream().in_flight)
     answer = await client.request("tools/call", params, ident=7)
     refused(answer, 200, -32600)
+    gate.touch()
     assert (await first).json["result"]
     assert (await client.request("ping", ident=7)).json["result"] == {}
 
@@ -393,25 +395,27 @@ async def test_pipelined_requests_are_answered_in_turn(running: Running) -> None
 async def test_half_open_connections_are_dropped_in_time_and_hinder_nobody(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.httpd.HEADER_TIMEOUT", 0.6)
-    monkeypatch.setattr("gateway.httpd.BODY_TIMEOUT", 0.6)
     client = await running.session()
-    idle = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(300)]
-    for number, (_, writer) in enumerate(idle):
-        if number % 3 == 1:
-            writer.write(b"POST /mcp HTTP/1.1\r\nHost: localh")
-        elif number % 3 == 2:
-            head = "".join(f"{k}: {v}\r\n" for k, v in {"Host": "localhost", **client.headers()}.items())
-            writer.write(f"POST /mcp HTTP/1.1\r\n{head}Content-Length: 100\r\n\r\n{{".encode())
-    await alive(running)
-    async with client.wire() as wire:  # the second request of a connection that was used before
+    async with client.wire() as wire:
         body = json.dumps(client.message("ping")).encode()
         wire.send("POST", "/mcp", client.headers(), body)
         assert (await wire.answer()).status == 200
-        wire.writer.write(b"POST /mcp HT")
-        assert await asyncio.wait_for(wire.reader.read(), WAIT) == b""
+        with monkeypatch.context() as short:
+            short.setattr("gateway.httpd.HEADER_TIMEOUT", 0.6)
+            short.setattr("gateway.httpd.BODY_TIMEOUT", 0.6)
+            idle = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(300)]
+            for number, (_, writer) in enumerate(idle):
+                if number % 3 == 1:
+                    writer.write(b"POST /mcp HTTP/1.1\r\nHost: localh")
+                elif number % 3 == 2:
+                    fields = {"Host": "localhost", **client.headers()}
+                    head = "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+                    writer.write(f"POST /mcp HTTP/1.1\r\n{head}Content-Length: 100\r\n\r\n{{".encode())
+            wire.writer.write(b"POST /mcp HT")  # the second request of a connection that was used before
+            assert await asyncio.wait_for(wire.reader.read(), WAIT) == b""
+        await alive(running)
     for reader, writer in idle:
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(2 * WAIT):
             try:
                 await reader.read()
             except ConnectionError:

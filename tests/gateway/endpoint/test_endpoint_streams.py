@@ -64,9 +64,12 @@ async def test_a_stateless_client_that_leaves_cancels_its_call_at_the_server(run
 
 async def test_a_handshake_client_that_leaves_does_not_cancel_and_says_so_to_cancel(running: Running) -> None:
     client = await running.session()
-    wire = await open_call(client, "peer__sleep", {"seconds": 0.3}, modern=False)
-    await until(lambda: running.pending() >= 1)
+    gate = running.root / "gate"
+    wire = await open_call(client, "peer__hold", {"gate": str(gate)}, modern=False)
+    await until(lambda: running.upstream().in_flight)
     wire.abort()
+    assert (await client.request("ping")).status == 200  # by now it has seen the connection end, too
+    gate.touch()
     await until(lambda: running.pending() == 0)
     assert (await peer_saw(client))["cancelled"] == []
     wire = await open_call(client, "peer__never", {}, modern=False, ident="mine")
@@ -183,7 +186,7 @@ async def test_a_client_that_does_not_read_the_progress_it_asked_for_costs_bound
     before = resident()
     wire.send("POST", "/mcp", client.headers(), json.dumps(client.message("tools/call", params)).encode())
     await until(lambda: running.pending() >= 1)
-    await until(lambda: running.upstream().in_flight == 0, 20, "80 MB of progress were taken")
+    await until(lambda: running.upstream().in_flight == 0, what="80 MB of progress were taken")
     assert (await client.call("peer__echo"))["result"]
     assert resident() - before < 60
     wire.abort()

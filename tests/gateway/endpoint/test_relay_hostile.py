@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import HANDSHAKE, Running, meta, running_gateway, stdio, until
+from gateway_parts import HANDSHAKE, WAIT, Running, meta, running_gateway, stdio, until
 
 from gateway.paths import StateDir
 from gateway.serve import Relays
@@ -40,7 +40,7 @@ def send(writer: asyncio.StreamWriter, message: Any) -> None:
 
 
 async def receive(reader: asyncio.StreamReader) -> Any:
-    return json.loads(await asyncio.wait_for(reader.readuntil(b"\n"), 10))
+    return json.loads(await asyncio.wait_for(reader.readuntil(b"\n"), WAIT))
 
 
 async def initialize(streams: Streams, version: str = HANDSHAKE) -> None:
@@ -56,7 +56,7 @@ async def initialize(streams: Streams, version: str = HANDSHAKE) -> None:
 async def test_a_stranger_on_the_socket_is_turned_away(tmp_path: Path, hello: bytes) -> None:
     async with relays(tmp_path) as (_, state):
         reader, writer = await connect(state, hello)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jsonschema
 import pytest
-from gateway_parts import TOKEN, Running, remote, running_gateway, stdio, until
+from gateway_parts import TOKEN, WAIT, Running, remote, running_gateway, stdio, until
 from official_schema import LIST, RESPONSE
 
 from registry.model import ServerSpec
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 async def reached(running: Running, *specs: ServerSpec) -> None:
     for spec in specs:
-        await running.gateway.synced(spec.name, 10)
+        await running.gateway.synced(spec.name, WAIT)
         await until(lambda name=spec.name: name in running.gateway.registrar.reports, what="sync")
 
 

@@ -3,10 +3,11 @@
     python fault_server.py stdio [--start MODE] [--start-file FILE] [--log FILE] [--brood]
     python fault_server.py http --port N [--log FILE]
 
-Its tool ``do`` takes a ``mode`` and carries it out; ``echo`` and ``sleep`` always behave. MODE is what
-happens at start: ``ok``, ``dead`` (exit at once), ``hang`` (never answer), ``slow:SECONDS`` (before the
-handshake is answered), ``brief`` (exit after the handshake). A start file holds the mode instead, so that
-it can change between two starts. The log gets a line per call that was carried out, and per start.
+Its tool ``do`` takes a ``mode`` and carries it out; ``echo`` and ``sleep`` always behave, and ``sleep`` with
+``gate`` ends once there is a file of this name. MODE is what happens at start: ``ok``, ``dead`` (exit at
+once), ``hang`` (never answer), ``gate:FILE`` (answer the handshake once there is such a file), ``brief``
+(exit after the handshake). A start file holds the mode instead, so that it can change between two starts.
+The log gets a line per call that was carried out, and per start.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class FaultServer:
         """The text of a tool's answer; None where there shall be none."""
         self.note(f"call {name} {arguments.get('text', '')}")
         mode = arguments.get("mode", name)
-        if mode == "sleep":
+        if mode == "sleep" and "gate" in arguments:
+            await opened(arguments["gate"])
+        elif mode == "sleep":
             await asyncio.sleep(float(arguments.get("seconds", 1)))
         elif mode == "hang":
             return None
@@ -103,6 +106,12 @@ class FaultServer:
         return {"jsonrpc": "2.0", "id": ident, "result": result}
 
 
+async def opened(gate: str) -> None:
+    """Until there is a file of this name."""
+    while not os.path.exists(gate):
+        await asyncio.sleep(0.01)
+
+
 # stdio
 
 
@@ -119,8 +128,8 @@ async def serve_stdio(server: FaultServer, start: str) -> None:
         if start == "hang":
             continue
         message = json.loads(line)
-        if start.startswith("slow:") and message.get("method") == "initialize":
-            await asyncio.sleep(float(start[5:]))
+        if start.startswith("gate:") and message.get("method") == "initialize":
+            await opened(start[5:])
         task = asyncio.create_task(_answer_line(server, message))
         tasks.add(task)
         task.add_done_callback(tasks.discard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from gateway_parts import alive, until
 from relay_peer import Client, initialize
 
 TOKEN = "a-token-of-the-tests"
-WAIT = 20.0
+WAIT = 60.0
 
 
 def eventually(what: str, check: Any, wait: float = WAIT) -> Any:
@@ -38,6 +39,8 @@ def eventually(what: str, check: Any, wait: float = WAIT) -> Any:
 def gateway(root: Path, servers: dict[str, Any], *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """``toolyard serve`` in a process of its own."""
     (root / "servers.json").write_text(json.dumps({"mcpServers": servers}))
+    (root / "config").mkdir(exist_ok=True)
+    (root / "config" / "config.toml").write_text(f"[gateway]\nfirst_list_grace = {WAIT}\n")
     state = root / "state"
     (state / "gateway.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(root / "servers.json")]
@@ -51,7 +54,7 @@ def gateway(root: Path, servers: dict[str, Any], *flags: str) -> Iterator[subpro
             stderr=output,
         )
     try:
-        eventually("the gateway listens", (state / "gateway.json").exists)
+        eventually("the gateway listens", (state / "gateway.json").exists, 3 * WAIT)
         yield process
     finally:
         if process.poll() is None:
@@ -77,14 +80,13 @@ def names(client: Client, ident: Any) -> list[str]:
     return sorted(tool["name"] for tool in answer(client, ident)["result"]["tools"])
 
 
-def all_names(client: Client, servers: int) -> list[str]:
+def all_names(client: Client, servers: int) -> Any:
     """The names, once every server was listed."""
-    for number in range(200):
-        found = names(client, f"list {number}")
-        if len(found) == 3 * servers:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(found)
+    numbers = itertools.count()
+    return eventually(
+        "every server is listed",
+        lambda: found if len(found := names(client, f"list {next(numbers)}")) == 3 * servers else None,
+    )
 
 
 @asynccontextmanager
@@ -109,9 +111,7 @@ async def load(client: HttpClient, tools: list[str]) -> AsyncIterator[None]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL", "SIGKILL after its life-line"])
-async def test_children_and_grandchildren_are_gone_within_five_seconds_and_the_names_stay(
-    ending: str, tmp_path: Path
-) -> None:
+async def test_children_and_grandchildren_are_gone_and_the_names_stay(ending: str, tmp_path: Path) -> None:
     logs = [tmp_path / f"log{n}" for n in range(3)]
     servers = {f"s{n}": entry("--log", str(log), "--brood") for n, log in enumerate(logs)}
     with gateway(tmp_path, servers) as process:
@@ -129,11 +129,9 @@ async def test_children_and_grandchildren_are_gone_within_five_seconds_and_the_n
                 assert len(lines) == 1
                 kill(lines[0])
                 await until(lambda: _lifelines(process.pid) not in ([], lines))
-            started = time.monotonic()
             process.send_signal(signal.SIGTERM if ending == "SIGTERM" else signal.SIGKILL)
-            await until(lambda: not any(map(alive, pids)), 5)
+            await until(lambda: not any(map(alive, pids)))  # within 5 s: tests/benchmarks/faults
             process.wait(WAIT)
-            assert time.monotonic() - started < 5
     kept = {name: entry("--start", "hang") for name in servers}
     with gateway(tmp_path, kept):
         client = await http_client(tmp_path)
@@ -161,7 +159,7 @@ def _lifelines(parent: int) -> list[int]:
 def test_ten_faces_share_one_set_of_servers_and_nothing_is_left_when_they_have_gone(tmp_path: Path) -> None:
     log, state = tmp_path / "log", tmp_path / "state"
     servers = {"one": entry("--log", str(log), "--brood")}
-    with gateway(tmp_path, servers, "--detached", "--idle-exit", "4") as process, ExitStack() as stack:
+    with gateway(tmp_path, servers, "--detached", "--idle-exit", "12") as process, ExitStack() as stack:
         clients = [stack.enter_context(Client(state)) for _ in range(10)]
         for client in clients:
             shake(client)

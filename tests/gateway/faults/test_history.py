@@ -37,8 +37,8 @@ async def test_64_clients_over_http_each_get_their_own_answer_once_while_servers
         specs = [
             child("a", "--log", str(logs[0])),
             child("b", "--log", str(logs[1])),
-            remote("far", far.url, timeout=5.0),
-            remote("far2", far2.url, timeout=5.0),
+            remote("far", far.url),
+            remote("far2", far2.url),
         ]
         async with running_gateway(specs) as running:
             servers = ["a", "b", "far", "far2"]
@@ -91,7 +91,7 @@ def test_clients_over_several_faces_each_get_their_own_answer_once_while_a_serve
             for number, face in enumerate(faces):
                 waiting = {text for text in asked - answered if text.startswith(f"{number} ")}
                 while waiting:
-                    message = face.message(20)
+                    message = face.message()
                     if "id" not in message:
                         continue
                     waiting.remove(message["id"])  # neither answered twice nor another face's

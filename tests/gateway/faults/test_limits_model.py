@@ -19,7 +19,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     limit=st.integers(1, 4),
     queue=st.integers(0, 4),

@@ -403,7 +403,6 @@ class RemoteMachine(SupervisorMachine):
 FEW = settings(
     max_examples=120,
     stateful_step_count=50,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -365,6 +366,14 @@ async def test_x_mcp_header(call: Call, arguments: dict[str, Any]) -> Any:
 # long work, which a gateway may turn into a task
 
 
+async def work(arguments: dict[str, Any], seconds: float) -> None:
+    """So long, or for as long as there is the file that the caller holds."""
+    if "held" not in arguments:
+        await pause(seconds)
+    while "held" in arguments and os.path.exists(arguments["held"]):
+        await pause(0.01)
+
+
 @tool("Greets at once.", takes(name="string"), execution={"taskSupport": "forbidden"})
 async def greet(call: Call, arguments: dict[str, Any]) -> Any:
     return f"Hello, {arguments['name']}!"
@@ -372,25 +381,25 @@ async def greet(call: Call, arguments: dict[str, Any]) -> Any:
 
 @tool("Works for so many seconds.", {"type": "object", "properties": {"seconds": {}, "label": {}}})
 async def slow_compute(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(float(arguments.get("seconds", 0)))
+    await work(arguments, float(arguments.get("seconds", 0)))
     return f"computed {arguments.get('label', '')}"
 
 
 @tool("Works for a second and fails as a tool does.", execution={"taskSupport": "required"})
 async def failing_job(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.0)
+    await work(arguments, 1.0)
     raise ValueError("This job always fails")
 
 
 @tool("Works for a second and fails as a request does.")
 async def protocol_error_job(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.0)
+    await work(arguments, 1.0)
     raise RpcError(-32603, "This job breaks the protocol")
 
 
 @tool("Works for a second, then asks.", takes(filename="string"))
 async def confirm_delete(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.3)
+    await work(arguments, 1.3)
     schema = {"type": "object", "properties": {"confirm": {"type": "boolean"}}, "required": ["confirm"]}
     wanted = {"confirm": elicit(f"Delete {arguments['filename']}?", schema)}
     answer = (await call.ask(wanted, state="asked"))["confirm"]
@@ -401,7 +410,7 @@ async def confirm_delete(call: Call, arguments: dict[str, Any]) -> Any:
 
 @tool("Works for a second, then asks two things at once.")
 async def multi_input(call: Call, arguments: dict[str, Any]) -> Any:
-    await pause(1.3)
+    await work(arguments, 1.3)
     wanted = {"first": elicit("First name?", NAME), "second": elicit("Second name?", NAME)}
     answers = await call.ask(wanted)
     return " and ".join(str(said(answers[key], "name")) for key in wanted)
@@ -410,7 +419,7 @@ async def multi_input(call: Call, arguments: dict[str, Any]) -> Any:
 @tool("Asks at once, then works for a second.")
 async def test_tool_with_task(call: Call, arguments: dict[str, Any]) -> Any:
     answer = (await call.ask({"user_name": elicit("What is your name?", NAME)}, "asked"))["user_name"]
-    await pause(1.0)
+    await work(arguments, 1.0)
     return f"Hello, {said(answer, 'name')}!"
 
 

@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 T = TypeVar("T")
-WAIT = 30.0
+WAIT = 180.0
 HERE = Path(__file__).parent
 TOKEN = "a-token-for-tests-0123456789"
 ERAS = ("legacy", "2026-07-28")

@@ -20,7 +20,7 @@ from registry.toolsets import read
 from router.errors import BadRequest
 
 pytestmark = pytest.mark.anyio
-LONG = 60.0
+LONG = 90.0
 WORD = {
     "type": "object",
     "properties": {"word": {"type": "string", "description": "Any."}},

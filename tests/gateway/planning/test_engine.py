@@ -21,7 +21,7 @@ from toolset_parts import LONG, Shelves, Visitor, planning, tool
 from gateway.planning.engine import Engine, EngineState
 from gateway.upstream.lifeline import MARKER
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]  # the first one makes a checkpoint
+pytestmark = pytest.mark.anyio
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 SKY = [tool("get_forecast", "Get the weather forecast for a city.", reads=True, inputSchema=CITY)]
 RAIN = {"request": "What is the weather forecast for the city of Paris?"}
@@ -286,7 +286,7 @@ async def test_however_a_gateway_ends_its_engine_ends_too_and_doctor_said_what_p
         assert "Planned by model" in said
         process.send_signal(how)
         await asyncio.wait_for(process.wait(), LONG)
-        await until(lambda: not alive(pid), 10)
+        await until(lambda: not alive(pid))
 
 
 async def test_doctor_says_without_a_gateway_which_planner_there_would_be_and_what_is_missing(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 PEER = str(Path(__file__).with_name("ledger_peer.py"))
-WAIT = 30.0
+WAIT = 180.0
 
 
 class Yard:
@@ -174,7 +174,7 @@ def test_a_gateway_that_was_killed_takes_its_runs_up_again_and_repeats_no_write(
     try:
         plan = [
             step("1", "slow", {"seconds": 2}),
-            step("2", "keep", {"id": 1, "seconds": 20}),
+            step("2", "keep", {"id": 1, "seconds": 600}),
             step("3", "find", {}, "1"),
         ]
         run = yard.json("run", "-", "--no-wait", "--approve", "all", stdin=json.dumps(plan))["id"]
@@ -183,6 +183,7 @@ def test_a_gateway_that_was_killed_takes_its_runs_up_again_and_repeats_no_write(
             assert time.monotonic() < deadline
         yard.end(signal.SIGKILL)
         yard.serve()
+        deadline = time.monotonic() + WAIT
         found = yard.json("runs", "show", run)
         while found["status"] == "running":
             assert time.monotonic() < deadline

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import TOKEN, HttpPeer, Running, http_peer, mcp, remote, running_gateway, stdio
+from gateway_parts import TOKEN, WAIT, HttpPeer, Running, http_peer, mcp, remote, running_gateway, stdio
 
 from gateway.errors import StateError
 from gateway.policy import guard
@@ -215,7 +215,7 @@ async def test_thousands_of_connections_are_bounded(
     opened: list[Any] = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(150)]
     closed = 0
     for reader, _ in opened[100:]:
-        closed += await asyncio.wait_for(reader.read(), 5) == b""
+        closed += await asyncio.wait_for(reader.read(), WAIT) == b""
     assert closed == 50
     for _, writer in opened:
         writer.close()

@@ -44,4 +44,4 @@ def soon(what: str, check: Any) -> None:
 def do(yard: Yard, *arguments: str) -> None:
     """A CLI verb at one gateway, told where it is by the environment."""
     command = [sys.executable, "-m", "gateway", *arguments]
-    subprocess.run(command, env=yard.environment, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=yard.environment, check=True, capture_output=True, timeout=180)

@@ -52,7 +52,7 @@ def test_a_server_added_and_removed_at_one_gateway_comes_and_goes_at_the_other(p
 
 def test_what_is_sealed_with_a_new_key_at_one_gateway_opens_at_the_other(pair: Pair) -> None:
     pair.one.toolyard("keys", "rotate")
-    task = Client(pair.one.url).start("new__slow_compute", seconds=0.7, label="sealed")
+    task = Client(pair.one.url).start("new__slow_compute", label="sealed")
 
     def known() -> bool:
         with contextlib.suppress(Refused):

@@ -12,6 +12,7 @@ import pytest
 from postgres_server import PostgresServer
 from replica_parts import Pair, gateway
 from task_parts import Client, accept, text
+from yard import WAIT
 
 from gateway import following
 from gateway.following import Follower
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 def test_a_task_is_read_answered_and_cancelled_at_another_gateway_than_its_own(pair: Pair) -> None:
     here, there = Client(pair.one.url), Client(pair.other.url)
-    done = here.start("new__slow_compute", seconds=0.7, label="far")
+    done = here.start("new__slow_compute", label="far")
     assert text(there.result(done)) == "computed far"
     asked = here.start("new__confirm_delete", filename="a.txt")
     [key] = there.when(asked, "input_required")["inputRequests"]
@@ -44,7 +45,7 @@ def test_the_restart_of_one_gateway_touches_no_task_of_the_other(
     kept = mine.start("old__wait", label="kept")
     lost = its.start("old__wait", label="lost")
     pair.other.process.send_signal(how)
-    pair.other.process.wait(30)
+    pair.other.process.wait(WAIT)
     with gateway(tmp_path / "other", pair.servers) as again:
         client = Client(again.url)
         client.ready(of=2)

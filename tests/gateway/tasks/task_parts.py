@@ -7,12 +7,13 @@ import http.client
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from yard import until
+from yard import WAIT, until
 
 FIXTURE = Path(__file__).parent.parent / "fixture_server"
 META = "io.modelcontextprotocol/"
@@ -66,7 +67,7 @@ class Client:
             headers["mcp-name"] = params[field]
         parts = urlsplit(self.url)
         assert parts.hostname
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=WAIT)
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
         connection.request("POST", parts.path, json.dumps(message), headers)
         return connection, connection.getresponse()
@@ -86,11 +87,16 @@ class Client:
     def call(self, name: str, **arguments: Any) -> dict[str, Any]:
         return self.request("tools/call", name=name, arguments=arguments)
 
+    def created(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that works until its caller has the task: the task as it was created."""
+        with tempfile.NamedTemporaryFile() as held:
+            created = self.call(name, held=held.name, **arguments)
+            assert created["resultType"] == "task", created
+        return created
+
     def start(self, name: str, **arguments: Any) -> str:
-        """Call a tool that takes long: the id of the task."""
-        created = self.call(name, **arguments)
-        assert created["resultType"] == "task", created
-        return str(created["taskId"])
+        """The same: the id of the task."""
+        return str(self.created(name, **arguments)["taskId"])
 
     def get(self, task: str) -> dict[str, Any]:
         return self.request("tasks/get", taskId=task)

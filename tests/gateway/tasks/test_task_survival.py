@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from task_parts import Client, Refused, accept, entry_of, fixture_http, text
-from yard import TOKEN, Yard, raw_client, serving, until
+from yard import TOKEN, WAIT, Yard, raw_client, serving, until
 
 FLAGS = ("--names", "on-collision", "--no-auth")
 
@@ -16,7 +18,7 @@ FLAGS = ("--names", "on-collision", "--no-auth")
 def gone(yard: Yard, how: signal.Signals) -> None:
     """End a gateway: orderly, or as a crash does."""
     yard.process.send_signal(how)
-    yard.process.wait(30)
+    yard.process.wait(WAIT)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -26,7 +28,7 @@ def test_tasks_outlive_the_gateway(tmp_path: Path, how: signal.Signals) -> None:
         with serving(tmp_path, both, "--names", "prefix", "--no-auth") as yard:
             client = Client(yard.url)
             client.ready(of=2)
-            done = client.start("new__slow_compute", seconds=0.7, label="done")
+            done = client.start("new__slow_compute", label="done")
             client.when(done, "completed")
             lost = client.start("old__wait", label="lost")
             waiting = client.start("new__confirm_delete", filename="e.txt")
@@ -62,11 +64,13 @@ def test_a_task_whose_server_died_fails_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_task_may_take_longer_than_a_call(tmp_path: Path) -> None:
-    entry = {**entry_of("stateless"), "timeout": 1}
+    entry = {**entry_of("stateless"), "timeout": 6}
     with serving(tmp_path, {"peer": entry}, *FLAGS) as yard:
         client = Client(yard.url)
         client.ready()
-        task = client.start("slow_compute", seconds=2, label="patient")
+        with tempfile.NamedTemporaryFile() as held:
+            task = client.call("slow_compute", held=held.name, label="patient")["taskId"]
+            time.sleep(7)
         assert text(client.result(task)) == "computed patient"
 
 
@@ -75,7 +79,7 @@ def test_a_task_belongs_to_whoever_made_the_call(tmp_path: Path) -> None:
     with serving(tmp_path, servers, "--names", "on-collision") as yard:
         owner = Client(yard.url, credential=TOKEN)
         owner.ready()
-        task = owner.start("slow_compute", seconds=0.7, label="mine")
+        task = owner.start("slow_compute", label="mine")
         assert text(owner.result(task)) == "computed mine"
     with serving(tmp_path, servers, *FLAGS) as yard:
         for stranger in (Client(yard.url), Client(yard.url, credential=TOKEN)):

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import threading
 from contextlib import closing
 from typing import Any
 
 import pytest
 from task_parts import EXTENSION, META, Client, Refused, accept, text
-from yard import until
-
-SECONDS = 0.8
+from yard import WAIT, until
 
 
 def test_a_call_that_is_answered_soon_is_no_task(client: Client) -> None:
-    result = client.call("slow_compute", seconds=0, label="soon")
-    assert result["resultType"] == "complete"
-    assert text(result) == "computed soon"
+    def answered() -> Any:
+        result = client.call("slow_compute", seconds=0, label="soon")
+        return result if result["resultType"] == "complete" else None  # on a slow machine it is none too soon
+
+    assert text(until("an answer", answered)) == "computed soon"
 
 
 def test_a_long_call_becomes_a_task_whose_result_is_the_calls(client: Client) -> None:
-    created = client.call("slow_compute", seconds=SECONDS, label="late")
-    assert created["resultType"] == "task"
+    created = client.created("slow_compute", label="late")
     assert created["status"] == "working"
     assert created["ttlMs"] == 3_600_000
     assert isinstance(created["pollIntervalMs"], int)
@@ -72,18 +72,22 @@ def test_questions_may_be_answered_one_by_one(client: Client) -> None:
 
 
 def test_questions_before_a_call_takes_long_are_asked_in_the_calls_own_result(client: Client) -> None:
-    first = client.call("test_tool_with_task")
-    assert first["resultType"] == "input_required"
-    assert "taskId" not in first
-    [key] = first["inputRequests"]
-    again = client.request(
-        "tools/call",
-        name="test_tool_with_task",
-        arguments={},
-        inputResponses={key: accept(name="Alice")},
-        requestState=first["requestState"],
-    )
-    assert again["resultType"] == "task"
+    def asked() -> Any:
+        first = client.call("test_tool_with_task", held=held.name)
+        return first if first["resultType"] == "input_required" else None  # on a slow machine it took long
+
+    with tempfile.NamedTemporaryFile() as held:
+        first = until("a question", asked)
+        assert "taskId" not in first
+        [key] = first["inputRequests"]
+        again = client.request(
+            "tools/call",
+            name="test_tool_with_task",
+            arguments={"held": held.name},
+            inputResponses={key: accept(name="Alice")},
+            requestState=first["requestState"],
+        )
+        assert again["resultType"] == "task"
     assert "requestState" not in again
     assert text(client.result(again["taskId"])) == "Hello, Alice!"
 
@@ -127,7 +131,7 @@ def test_progress_reaches_the_client_as_long_as_it_waits_for_the_answer(client: 
 
 def test_a_client_without_the_extension_gets_no_task(client: Client) -> None:
     plain = client.without_tasks()
-    assert text(plain.call("slow_compute", seconds=SECONDS, label="plain")) == "computed plain"
+    assert text(plain.call("slow_compute", seconds=0.8, label="plain")) == "computed plain"
     for method in ("tasks/get", "tasks/update", "tasks/cancel"):
         with pytest.raises(Refused) as refused:
             plain.request(method, taskId="x", inputResponses={})
@@ -155,7 +159,7 @@ def test_the_extension_is_offered_where_it_exists(one_client: Client) -> None:
     "forge", [lambda t: t[:-4] + "AAAA", lambda t: "", lambda t: "x" * 5000, lambda t: t[1:]]
 )
 def test_a_task_id_that_was_changed_is_unknown(one_client: Client, forge: Any) -> None:
-    task = forge(one_client.start("slow_compute", seconds=SECONDS))
+    task = forge(one_client.start("slow_compute"))
     for method in ("tasks/get", "tasks/update", "tasks/cancel"):
         with pytest.raises(Refused) as refused:
             one_client.request(method, taskId=task, inputResponses={})
@@ -188,7 +192,7 @@ def test_who_listens_to_a_task_is_told_of_every_change(client: Client) -> None:
         listener.start()
         [key] = client.when(task, "input_required")["inputRequests"]
         client.update(task, **{key: accept(confirm=True)})
-        listener.join(30)
+        listener.join(WAIT)
     acknowledged, *changes = told
     assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
     assert acknowledged["params"]["notifications"] == {"taskIds": [task]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from gateway_parts import until
+from gateway_parts import WAIT, until
 from toolset_parts import BOOKS, WEATHER, Visitor, library, said, tool
 
 from registry.tools import ToolRecords
@@ -89,7 +89,7 @@ async def test_near_duplicates_on_two_servers_are_one_result(tmp_path: Path) -> 
     async with library(tmp_path, {"all": OPEN}) as (running, shelves):
         twin = shelves.add("mirror", WEATHER)
         await running.gateway.roster.add(twin)
-        await running.gateway.synced("mirror", 10)
+        await running.gateway.synced("mirror", WAIT)
         visitor = await Visitor(running, "all").enter()
         rows = (await visitor.find("weather forecast of a city"))["structuredContent"]["tools"]
         found = [row for row in rows if row["name"].endswith("forecast")]
@@ -108,12 +108,12 @@ async def test_search_follows_a_server_whose_tools_change(tmp_path: Path) -> Non
             rows = (await visitor.find("bind a torn spine"))["structuredContent"]["tools"]
             return [row["name"] for row in rows]
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while await found() != ["books__mend_book"]:
                 await asyncio.sleep(0.02)
         shelves.write("books", BOOKS)
         await visitor.through("books__restock")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while await found():
                 await asyncio.sleep(0.02)
 
@@ -267,7 +267,6 @@ async def test_search_is_loaded_by_the_first_search_and_not_before(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_search_is_by_words_until_the_model_is_prepared_and_by_meaning_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import Running, alive, running_gateway, until
+from gateway_parts import WAIT, Running, alive, running_gateway, until
 from toolset_parts import WORDS, Visitor, library, said
 
 from gateway.bridge import tasks
@@ -49,14 +49,14 @@ class Modern(Visitor):
         body, headers = self.modern(method, params, **{META + "clientCapabilities": able})
         headers["Mcp-Name"] = params.get("name") or params.get("taskId") or ""
         answer = await self.http("POST", headers={**self.headers(), **headers}, body=body)
-        return answer.events[-1] if answer.headers.get("content-type") == "text/event-stream" else answer.json
+        return answer.json
 
     async def task(self, ident: str) -> Any:
         return (await self.ask("tasks/get", taskId=ident))["result"]
 
     async def when(self, ident: str, status: str) -> Any:
         """The task, once it has this status."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while (found := await self.task(ident))["status"] != status:
                 await asyncio.sleep(0.01)
         return found
@@ -155,7 +155,7 @@ async def test_the_tasks_of_a_toolset_end_with_it(tmp_path: Path) -> None:
         looker = await Visitor(running, "one").enter()
         await looker.tool("books__calls")  # the server has begun
         await running.gateway.toolsets.remove("added")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             while "cancelled" not in said(await looker.tool("books__calls")):
                 await asyncio.sleep(0.01)
 

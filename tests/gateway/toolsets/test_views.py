@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_parts import until
+from gateway_parts import WAIT, until
 from toolset_parts import BOOKS, WEATHER, Visitor, library, said, tool
 
 from gateway import jsonrpc
@@ -127,7 +127,7 @@ async def test_only_the_clients_of_a_view_that_changed_are_told(tmp_path: Path) 
                 await wire.head()
             shelves.write("books", [*BOOKS, tool("new_book")])
             await reading.tool("books__restock")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT):
                 assert (await books_heard.event())["method"] == "notifications/tools/list_changed"
             assert "books__new_book" in await names(reading)
             # The other view has heard nothing: what it hears first is of a resource of its own.
@@ -136,7 +136,7 @@ async def test_only_the_clients_of_a_view_that_changed_are_told(tmp_path: Path) 
             [session] = view.sessions
             session.subscriptions.add(params["uri"])
             view.resource_updated("weather", params["uri"], jsonrpc.shallow(jsonrpc.encode(params)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT):
                 assert (await sky_heard.event())["method"] == "notifications/resources/updated"
 
 
@@ -192,7 +192,7 @@ async def test_a_removed_toolset_serves_nobody_any_more(tmp_path: Path) -> None:
             wire.send("GET", visitor.path, visitor.headers(Accept="text/event-stream"))
             await wire.head()
             await toolsets.remove("mine")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT):
                 while await wire.chunk():
                     pass
         assert (await visitor.request("tools/list")).status == 404

@@ -63,7 +63,7 @@ class Shelves:
     def add(self, name: str, tools: list[dict[str, Any]], **more: Any) -> ServerSpec:
         self.write(name, tools)
         args = ("-I", "-S", str(PEER), str(self.file(name)))
-        spec = ServerSpec(name, Transport.STDIO, sys.executable, args, timeout=20, **more)
+        spec = ServerSpec(name, Transport.STDIO, sys.executable, args, **more)
         self.specs.append(spec)
         return spec
 

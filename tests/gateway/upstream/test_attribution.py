@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from gateway_parts import WAIT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +109,7 @@ def step(server: Server, what: str, number: int, client: int) -> None:
                 server.known._never(held)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MOVES)
 def test_a_question_is_put_to_the_client_it_is_meant_for_or_to_nobody(
     moves: list[tuple[str, int, int]],
@@ -146,7 +147,7 @@ def test_what_stays_in_doubt_is_refused_in_the_end(monkeypatch: Any) -> None:
         calls = [PendingCall(number, 60.0, Site(number), None, "a call") for number in (1, 2)]
         known.attribute(b"q", calls, decide)
         assert len(known) == 1
-        assert await asyncio.wait_for(refused, 10) is None
+        assert await asyncio.wait_for(refused, WAIT) is None
         assert known.contended
         for call in calls:
             call.settle()

@@ -12,6 +12,7 @@ import pytest
 from gateway_parts import (
     ECHOED,
     STATELESS,
+    WAIT,
     Request,
     http_peer,
     modern_mcp,
@@ -253,7 +254,7 @@ async def test_a_stateless_client_that_leaves_closes_the_call_of_a_2026_server()
             wire.send("POST", "/mcp", {**client.headers(), **fields}, body)
             await until(lambda: watching)
             wire.abort()
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), WAIT)
         await asyncio.gather(*watching)
         assert "notifications/cancelled" not in peer.methods()
 
