@@ -25,7 +25,8 @@
 #endif
 #define INT_WIDTH(ROWS) (LANES == 16 ? 4 : (ROWS) == 1 ? 2 : 1)
 #define PANEL 4       /* blocks that a thread takes at a time */
-#define FETCH 1024    /* bytes that a tile of one or two rows, bound by memory, reads ahead */
+#define FETCH 1024    /* bytes that a tile bound by memory reads ahead */
+#define ROWS_OF(dtype) ((dtype) >= INT8 ? 4 : 6) /* of the largest tile */
 
 typedef struct { /* a linear operation, as its tiles see it */
     int K, n;
@@ -53,7 +54,8 @@ INLINE void store_row(const linear_t *l, int row, int column, vf acc) {
 }
 
 /* Tiles: M rows of x from `row`, W blocks of weights from output `column`. `ahead` is a block of the next
- * panel: while a tile of many rows computes, it is fetched, so that memory and arithmetic overlap. */
+ * panel: while a tile of many rows computes, it is fetched, so that memory and arithmetic overlap. Without it,
+ * and for one or two rows, what comes next of the tile's own blocks is fetched. */
 
 INLINE void tile_f32(const int M, const int W, const linear_t *l, int row, const char *w, long ws, int column,
                      const char *ahead, int ahead_step) {
@@ -63,11 +65,11 @@ INLINE void tile_f32(const int M, const int W, const linear_t *l, int row, const
     const float *x = l->x + row * l->stride;
     for (int k = 0; k < l->K; k++) {
         vf wv[4 * VPB];
-        if (M > 2) __builtin_prefetch(ahead + (long)k * ahead_step, 0, 2);
+        if (M > 2 && ahead) __builtin_prefetch(ahead + (long)k * ahead_step, 0, 2);
         UNROLL for (int v = 0; v < V; v++) {
             const char *p = lane_of(w, ws, v) + k * 64L;
             wv[v] = load((const float *)p);
-            if (M <= 2 && v % VPB == 0) __builtin_prefetch(p + FETCH);
+            if ((M <= 2 || !ahead) && v % VPB == 0) __builtin_prefetch(p + FETCH);
         }
         UNROLL for (int m = 0; m < M; m++) {
             float xv = x[m * l->stride + k];
@@ -86,11 +88,11 @@ INLINE void tile_bf16(const int M, const int W, const linear_t *l, int row, cons
     const operand *x = l->xb + row * l->stride;
     for (int k = 0; k < l->K; k += 2) {
         vu wv[4 * VPB];
-        if (M > 2) __builtin_prefetch(ahead + k * 32L, 0, 2);
+        if (M > 2 && ahead) __builtin_prefetch(ahead + k * 32L, 0, 2);
         UNROLL for (int v = 0; v < V; v++) {
             const char *p = lane_of(w, ws, v) + k * 32L;
             wv[v] = load_words(p);
-            if (M <= 2 && v % VPB == 0) __builtin_prefetch(p + FETCH);
+            if ((M <= 2 || !ahead) && v % VPB == 0) __builtin_prefetch(p + FETCH);
         }
         UNROLL for (int m = 0; m < M; m++)
             UNROLL for (int v = 0; v < V; v++) acc[m][v] = dot2(acc[m][v], x + m * l->stride + k, wv[v]);
@@ -113,11 +115,11 @@ INLINE void tile_int(const int M, const int W, const int dtype, const linear_t *
         const int8_t *x = l->xq + (long)row * l->K + g * GROUP;
         for (int j = 0; j < steps; j++) {
             long at = ((long)g * steps + j) * 64;
-            if (M > 2) __builtin_prefetch(ahead + at, 0, 2);
+            if (M > 2 && ahead) __builtin_prefetch(ahead + at, 0, 2);
             UNROLL for (int v = 0; v < V; v++) {
                 const char *p = lane_of(w, ws, v) + at;
                 vu words = load_words(p);
-                if (M <= 2 && v % VPB == 0) __builtin_prefetch(p + FETCH);
+                if ((M <= 2 || !ahead) && v % VPB == 0) __builtin_prefetch(p + FETCH);
                 if (dtype == INT4) {
                     vu low = words & 0x0f0f0f0fu, high = words >> 4 & 0x0f0f0f0fu;
                     UNROLL for (int m = 0; m < M; m++) {
@@ -158,7 +160,7 @@ INLINE void tile_int(const int M, const int W, const int dtype, const linear_t *
                      const char *next, long next_ws, ##__VA_ARGS__) {                                        \
         for (int row = 0; row < tokens;) {                                                                   \
             int left = tokens - row;                                                                         \
-            const char *ahead = next + (row / BIG & 3) * next_ws;                                            \
+            const char *ahead = next ? next + (row / BIG & 3) * next_ws : NULL;                              \
             (void)ahead;                                                                                     \
             if (left >= BIG) ROWS(BIG, WIDE(BIG), TILE)                                                      \
             else if (BIG > 4 && left >= 4) ROWS(4, WIDE(4), TILE)                                            \
@@ -171,10 +173,10 @@ INLINE void tile_int(const int M, const int W, const int dtype, const linear_t *
 #define BF16_TILE(M, W) tile_bf16(M, W, l, row, AT)
 #define INT8_TILE(M, W) tile_int(M, W, INT8, l, row, AT)
 #define INT4_TILE(M, W) tile_int(M, W, INT4, l, row, AT)
-PANEL_OF(panel_f32, 6, WIDTH, F32_TILE, int ahead_step)
-PANEL_OF(panel_bf16, 6, WIDTH, BF16_TILE)
-PANEL_OF(panel_int8, 4, INT_WIDTH, INT8_TILE)
-PANEL_OF(panel_int4, 4, INT_WIDTH, INT4_TILE)
+PANEL_OF(panel_f32, ROWS_OF(F32), WIDTH, F32_TILE, int ahead_step)
+PANEL_OF(panel_bf16, ROWS_OF(BF16), WIDTH, BF16_TILE)
+PANEL_OF(panel_int8, ROWS_OF(INT8), INT_WIDTH, INT8_TILE)
+PANEL_OF(panel_int4, ROWS_OF(INT4), INT_WIDTH, INT4_TILE)
 
 /* Inputs as integer weights want them. A group that holds NaN or infinity gets NaN as its scale. */
 static void quantize_rows(const float *x, int8_t *xq, float *xscale, int32_t *xsum, int tokens, int k, int K,
@@ -259,6 +261,9 @@ static void linear(const op_t *op, int tokens, const batch_t *b) {
     for (int p = 0; p < panels; p++) {
         int first = PANEL * p, nb = blocks - first < PANEL ? blocks - first : PANEL, column = first * BLOCK;
         const char *w = (const char *)op->w + first * ws, *next = w + PANEL * ws;
+        /* Each tile of rows fetches one block: a few leave the others of the panel out. */
+        int few = !tiles && !widen && tokens <= 2 * ROWS_OF(dtype);
+        if (few) next = NULL;
 #if HAVE_TILES
         if (tiles) { panel_tiles(dtype, &l, tokens, w, ws, column, nb, next); continue; }
 #endif
