@@ -106,6 +106,30 @@ def test_a_tool_may_be_called_for_each_option_that_a_request_names() -> None:
     assert [{"size": "small"}, {"size": "large"}] in made
 
 
+@pytest.mark.parametrize(
+    ("request_", "said", "plain"),
+    [
+        ("Stats of the matches with IDs 4567 and 8910", "4567", True),
+        ("Stats of the matches with IDs 4567 and 8910", "8910", True),
+        ("Stats of the matches between 4567 and 8910", "4567", False),
+    ],
+)
+def test_a_row_that_nothing_else_takes_is_a_call_for_each_of_it(
+    request_: str, said: str, plain: bool
+) -> None:
+    made = found(request_, tool("match", match=NUMBER), match=said)
+    assert [way.plain for way in made] == [plain]
+
+
+def test_a_row_that_another_parameter_or_another_call_could_take_is_left_to_what_was_learned() -> None:
+    request = "The area of 12 and 30"
+    (way,) = found(request, tool("area", width=NUMBER, height=NUMBER), width="12")
+    assert not way.plain
+    beside = one_call(request, tool("cube", number=NUMBER), number="30")
+    (way,) = found(request, tool("square", number=NUMBER), (beside,), number="12")
+    assert not way.plain
+
+
 def test_values_that_another_call_takes_speak_against_a_call_for_each() -> None:
     request = "Compare 12 and 30"
     called, other = tool("square", number=NUMBER), tool("cube", number=NUMBER)
