@@ -76,7 +76,7 @@ def main() -> None:
     rows = [
         tool_rows(every, similar, rarity),
         value_rows(every, similar, rarity),
-        *call_rows(every, similar, weights()),
+        call_rows(every, similar, weights()),
         split_rows(every, similar, weights()),
     ]
     learned = [[part.x, part.y, part.w] for part in rows]

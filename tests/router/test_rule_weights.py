@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.planner.rules import choose, evidence, planner
+from router.planner.rules import calls, choose, evidence, planner
+from router.planner.rules.linear import Linear
 from router.planner.rules.trees import Trees
 from router.planner.rules.weights import weights
 
@@ -19,8 +20,7 @@ MODELS = {
     "values": (evidence.FEATURES, evidence.GROWS, evidence.FALLS),
     "calls": (planner.CLOSER, planner.CLOSER_GROWS, planner.CLOSER_FALLS),
     "calls_by_words": (planner.CLOSER, planner.CLOSER_GROWS, planner.CLOSER_FALLS),
-    "fits": (planner.CLOSER, planner.CLOSER_GROWS, planner.CLOSER_FALLS),
-    "fits_by_words": (planner.CLOSER, planner.CLOSER_GROWS, planner.CLOSER_FALLS),
+    "splits": (calls.FEATURES, calls.GROWS, calls.FALLS),
 }
 ROUNDED = 2e-3
 """What the rounding of a hundred and fifty leaves may add up to."""
@@ -38,7 +38,7 @@ def test_every_number_that_has_a_sign_is_one_of_the_model(name: str) -> None:
 @given(st.randoms(use_true_random=False))
 def test_more_of_what_speaks_for_a_thing_never_makes_it_less_likely(name: str, chance: Random) -> None:
     features, grows, falls = MODELS[name]
-    model: Trees = getattr(weights(), name)
+    model: Trees | Linear = getattr(weights(), name)
     row = [chance.uniform(-2, 4) for _ in features]
     more = list(row)
     at = features.index(chance.choice(sorted(grows | falls)))
@@ -49,23 +49,23 @@ def test_more_of_what_speaks_for_a_thing_never_makes_it_less_likely(name: str, c
 
 def learned(
     grows: Collection[str], falls: Collection[str], rows: Sequence[tuple[float, bool]]
-) -> list[float]:
-    """What a model makes of 0 to 9 after it learned from rows of one number."""
+) -> list[list[float]]:
+    """What trees and a line make of 0 to 9 after they learned from rows of one number."""
     pytest.importorskip("sklearn")
     from router.planner.rules.train import Rows
 
     table = Rows(("x",), grows, falls)
     for number, label in rows:
         table.add((number,), label, "s")
-    model = Trees.of(table.fit(20))
-    return [model.probability((float(x),)) for x in range(10)]
+    models = (Trees.of(table.fit(20)), Linear.of(table.fit_line()))
+    return [[model.probability((float(x),)) for x in range(10)] for model in models]
 
 
 def test_a_number_is_held_to_its_sign_against_the_data() -> None:
     rows = [(float(x), x % 10 < 5) for x in range(10) for _ in range(60)]
-    free = learned((), (), rows)
-    assert free[0] > free[9]
-    up = learned(("x",), (), rows)
-    assert up == sorted(up)
-    down = learned((), ("x",), rows)
-    assert down == sorted(down, reverse=True)
+    for free in learned((), (), rows):
+        assert free[0] > free[9]
+    for up in learned(("x",), (), rows):
+        assert up == sorted(up)
+    for down in learned((), ("x",), rows):
+        assert down == sorted(down, reverse=True)

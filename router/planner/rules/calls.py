@@ -1,12 +1,15 @@
-"""How often a tool is called: once, once for each of several clauses, or once for each of a row.
+"""How often a tool is called: once, once for each of several clauses, or once for each of a row or a series.
 
 "The weather in Paris and London" is two calls of a tool that takes one city, "compare Paris and
-London" is one call of a tool that takes a list. What tells them apart is learned over FEATURES.
+London" is one call of a tool that takes a list. A series is a row with words between its items:
+"season 2025 in tournament 400, season 2024 in tournament 350". What tells them apart is learned over FEATURES.
 """
 
 # ruff: noqa: SIM905  (word lists, and the quotes and signs that people type)
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,27 +17,38 @@ from typing import Final
 
 from router.plan import Definition
 from router.planner.rules.fill import Filled, Given, arguments_of, fill
-from router.planner.rules.params import NONE, params_of
+from router.planner.rules.params import NONE, Param, params_of
 from router.planner.rules.reading import Reading
-from router.planner.rules.spans import Span
+from router.planner.rules.spans import Span, Word, stems_of
 from router.planner.rules.trees import Trees
 from router.planner.rules.values import cast
 from router.schemas import value_allowed
 
 MAX_CALLS: Final = 12
+_PAIR: Final = 2
 _AND: Final = re.compile(r",?\s+(?:and|&)\s+", re.IGNORECASE)
 _EACH: Final = frozenset(("each both respectively separately individually every well too same").split())
 FEATURES: Final = (
-    "by_row calls clauses own base_mean base_least mean least sure needed numeric quoted "
-    "named enum lists each near_least near_most rows zipped words given fresh"
+    "by_row calls own base_mean base_least mean least sure needed numeric quoted "
+    "named enum lists each zipped fresh series counted plural spare free alike"
 ).split()
+GROWS: Final = frozenset("mean least sure each zipped fresh counted plural spare free".split())
+"""Numbers that never speak against several calls the greater they are, whatever was learned from."""
+FALLS: Final = frozenset("lists alike".split())
+"""Numbers that never speak for them."""
+_TELLING: Final = frozenset("url email path date datetime".split())
+"""Kinds of spans that are alike by their form alone; others are where the same word stands before or after them."""
+_CODES: Final = frozenset("number id url email path quoted".split())
+_BETWEEN: Final = re.compile(r"\b(?:between|from)\s+(?:\S+\s+)?$", re.IGNORECASE)
+_CODE: Final = re.compile(r"[A-Z]{2}")
+"""A state or a country behind a city: "Boston, MA"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """A way to call a tool several times.
 
-    :param plain: the one call would take "Paris and London" where one name is wanted.
+    :param plain: "Paris and London" stands where one name is wanted, and no other call takes either.
     """
 
     calls: tuple[Filled, ...]
@@ -43,28 +57,32 @@ class Option:
 
 
 def options(
-    tool: Definition, base: Filled, near: list[float], reading: Reading, model: Trees
+    tool: Definition, base: Filled, reading: Reading, model: Trees, others: Sequence[Filled] = ()
 ) -> Iterator[Option]:
     """The ways to call a tool more than once.
 
     :param base: its one call.
-    :param near: how near each clause is to the tool.
+    :param others: the calls of other tools.
     """
     if not base.given:
         return
     if len(base.clauses) > 1:
         split = _by_clause(tool, base, reading, model)
-        if len(split) > 1:
-            yield Option(tuple(split), _features(base, split, None, near, reading, 0))
+        most = max((sum(given.span is not None for given in call.given) for call in split), default=0)
+        full = [call for call in split if sum(given.span is not None for given in call.given) == most]
+        for calls in (split, full) if len(full) < len(split) else (split,):
+            if len(calls) > 1:
+                yield Option(tuple(calls), _features(base, calls, None, reading, 0, False, others))
     for given in base.given:
         if given.span is None or given.param.type in ("array", "object", "boolean"):
             continue
-        row = _row_of(given.span, reading)
-        if row is not None:
-            split, zipped = _by_row(base, given, row, reading)
+        for items, series in _several(given.span, given.param, reading):
+            split, zipped = _by_items(base, given, items, reading)
             if len(split) > 1:
-                features = _features(base, split, given, near, reading, zipped)
-                yield Option(tuple(split), features, _plain(base, given, row, reading))
+                features = _features(base, split, given, reading, zipped, series, others)
+                yield Option(
+                    tuple(split), features, not series and _plain(base, given, items, reading, others)
+                )
 
 
 def _by_clause(tool: Definition, base: Filled, reading: Reading, model: Trees) -> list[Filled]:
@@ -81,54 +99,156 @@ def _by_clause(tool: Definition, base: Filled, reading: Reading, model: Trees) -
     return calls
 
 
+def _several(span: Span, param: Param, reading: Reading) -> list[tuple[tuple[Span, ...], bool]]:
+    """The items that a span may be one of, or all of: of a row, and of a series, which is told by True."""
+    row = _row_of(span, reading)
+    series = _options_said(param, reading) if param.type == "enum" else _series_of(span, reading)
+    found = [] if row is None else [(row, False)]
+    if len(series) > 1 and (row is None or len(row) != len(series)):
+        found.append((series, True))
+    return found
+
+
 def _row_of(span: Span, reading: Reading) -> tuple[Span, ...] | None:
-    """The row that a span is an item of, or that it is as a whole."""
+    """The row that a span is an item of, or several items."""
     for row in reading.rows:
-        whole = row[0].start == span.start and row[-1].end == span.end
-        if whole or any(item.start == span.start and item.end == span.end for item in row):
-            return row
+        within = row[0].start <= span.start and span.end <= row[-1].end
+        if within and any(span.start <= item.start and item.end <= span.end for item in row):
+            return _joined(row, reading.text)
     return None
 
 
-def _by_row(base: Filled, given: Given, row: tuple[Span, ...], reading: Reading) -> tuple[list[Filled], int]:
-    aligned: list[tuple[Given, tuple[Span, ...]]] = [(given, row)]
+def _joined(row: tuple[Span, ...], text: str) -> tuple[Span, ...]:
+    """A row whose places come with their states or countries, each such pair one item.
+
+    "Tokyo, Japan, and London, UK": the "and" stands before the last pair, not before the last item.
+    """
+    joints = [text[a.end : b.start] for a, b in itertools.pairwise(row)]
+    pairs = len(row) % 2 == 0 and len(row) > 2 and _AND.fullmatch(joints[-2]) is not None
+    if pairs and all(joint.strip() == "," for joint in joints[::2]):
+        return tuple(_between(a, b, text) for a, b in zip(row[::2], row[1::2], strict=True))
+    items: list[Span] = []
+    for item in row:
+        code = items and _CODE.fullmatch(item.text) and text[items[-1].end : item.start].strip() == ","
+        items.append(_between(items.pop(), item, text) if code else item)
+    return tuple(items)
+
+
+def _between(first: Span, last: Span, text: str) -> Span:
+    said = text[first.start : last.end]
+    return Span(said, first.kind, first.start, last.end, said)
+
+
+def _series_of(span: Span, reading: Reading) -> tuple[Span, ...]:
+    """The spans that stand in a request as this one does: of its kind, with the same word before or after them."""
+    if span.kind in ("enum", "flag", "row", "tail", "line", "list"):
+        return ()
+    alike = {s for s in reading.spans if s.kind == span.kind and _beside(span, s, reading)}
+    items: list[Span] = []
+    for other in sorted({*alike, span}, key=lambda s: (s.start, -s.end)):
+        if not items or other.start >= items[-1].end:
+            items.append(other)
+    return tuple(items[:MAX_CALLS])
+
+
+def _beside(span: Span, other: Span, reading: Reading) -> bool:
+    if span.kind in _TELLING:
+        return True
+    (a, b), (c, d) = (_neighbours(s, reading.words) for s in (span, other))
+    return (a is not None and a == c) or (b is not None and b == d)
+
+
+def _neighbours(span: Span, words: Sequence[Word]) -> tuple[str | None, str | None]:
+    """The stems of the words before and after a span; None where there is a sign."""
+    first = bisect.bisect_right(words, span.start, key=lambda word: word.end)
+    last = bisect.bisect_left(words, span.end, lo=first, key=lambda word: word.start)
+    before = words[first - 1] if first else None
+    after = words[last] if last < len(words) else None
+    return (
+        before.stem if before is not None and before.text[0].isalnum() else None,
+        after.stem if after is not None and after.text[0].isalnum() else None,
+    )
+
+
+def _options_said(param: Param, reading: Reading) -> tuple[Span, ...]:
+    """The options of a parameter that a request names, as it names them."""
+    found = []
+    for option in param.enum[:60]:
+        names = stems_of(str(option))
+        if len(names) == 1:
+            word = next((word for word in reading.words if names[0] in stems_of(word.lower)[:1]), None)
+            if word is not None:
+                found.append(Span(word.text, "enum", word.start, word.end, option))
+    return tuple(sorted(found, key=lambda s: s.start))
+
+
+def _by_items(
+    base: Filled, given: Given, items: tuple[Span, ...], reading: Reading
+) -> tuple[list[Filled], int]:
+    aligned: list[tuple[Given, tuple[Span, ...]]] = [(given, items)]
     for other in base.given:
-        if other is not given and other.span is not None:
-            rest = _row_of(other.span, reading)
-            if rest is not None and rest is not row and len(rest) == len(row):
+        if other is given or other.span is None or other.param.type in ("array", "object", "boolean"):
+            continue
+        for rest, _ in _several(other.span, other.param, reading):
+            if len(rest) == len(items) and all(
+                a.end <= b.start or b.end <= a.start for a in rest for b in items
+            ):
                 aligned.append((other, rest))
+                break
     calls: list[Filled] = []
-    for index in range(min(len(row), MAX_CALLS)):
+    for index in range(min(len(items), MAX_CALLS)):
         changed: dict[tuple[str, ...], Given] = {}
         for each, spans in aligned:
-            value = cast(spans[index], each.param)
+            span = spans[index]
+            value = span.value if span.kind == "enum" else cast(span, each.param)
             if value is NONE or not value_allowed(value, each.param.schema):
                 return [], 0
-            changed[each.param.path] = replace(each, value=value, span=spans[index])
+            changed[each.param.path] = replace(each, value=value, span=span)
         # What the row holds is no value of another parameter.
         inside = [
             g
             for g in base.given
             if g.param.path in changed
             or g.span is None
-            or not any(s.start <= g.span.start and g.span.end <= s.end for s in row)
+            or not any(s.start <= g.span.start and g.span.end <= s.end for s in items)
         ]
         calls.append(replace(base, given=tuple(changed.get(g.param.path, g) for g in inside)))
     return calls, len(aligned) - 1
 
 
-def _plain(base: Filled, given: Given, row: Sequence[Span], reading: Reading) -> bool:
-    """Whether a value is a whole row of names, and no other parameter could take one of them."""
+def _plain(
+    base: Filled, given: Given, row: Sequence[Span], reading: Reading, others: Sequence[Filled]
+) -> bool:
+    """Whether a value is one of a row, or a row of names as a whole, and nothing else could take one of them."""
     param, span = given.param, given.span
+    text = reading.text
+    if span is None or _AND.fullmatch(text, row[-2].end, row[-1].start) is None:
+        return False
+    whole = span.start <= row[0].start and row[-1].end <= span.end
+    one = any(item.start <= span.start and span.end <= item.end for item in row)
     names = param.type == "string" and all(item.text[:1].isupper() for item in row)
-    joined = _AND.fullmatch(reading.text, row[-2].end, row[-1].start) is not None
-    whole = span is not None and span.start <= row[0].start and row[-1].end <= span.end
-    others = [p for p in params_of(base.tool) if p.path != param.path and p.needed and p.type == param.type]
-    return names and joined and whole and not others and "text" not in param.roles
+    codes = all(item.kind in _CODES for item in row) and not _BETWEEN.search(text, 0, row[0].start)
+    if not (names and (whole or one)) and not (codes and one):
+        return False
+    alike = [p for p in params_of(base.tool) if p.path != param.path and p.needed and p.type == param.type]
+    taken = [
+        g.span
+        for call in (base, *others)
+        for g in call.given
+        if g.span is not None and (call is not base or g.param.path != param.path)
+    ]
+    spare = not any(t.start < item.end and item.start < t.end for t in taken for item in row)
+    return spare and not alike and "text" not in param.roles
 
 
 def _features(
-    base: Filled, split: list[Filled], given: Given | None, near: list[float], reading: Reading, zipped: int
+    base: Filled,
+    split: list[Filled],
+    given: Given | None,
+    reading: Reading,
+    zipped: int,
+    series: bool,
+    others: Sequence[Filled],
 ) -> tuple[float, ...]:
     def sure(call: Filled) -> list[float]:
         return [g.probability for g in call.given if g.span is not None] or [0.0]
@@ -138,13 +258,11 @@ def _features(
             0.0 if call.missing else min((g.probability for g in call.given if g.param.needed), default=0.5)
         )
 
-    own = [near[clause] for clause in base.clauses] or [0.0]
     words = {word.lower for word in reading.words}
     spans = [g.span for call in split for g in call.given if g.span is not None]
     return (
         float(given is not None),
         float(len(split)),
-        float(len(reading.clauses)),
         float(len(base.clauses)),
         sum(sure(base)) / len(sure(base)),
         least(base),
@@ -158,11 +276,53 @@ def _features(
         float(given.param.type == "enum") if given is not None else 0.0,
         float(any(g.param.type == "array" for g in base.given)),
         float(len(words & _EACH)),
-        min(own),
-        max(own),
-        float(len(reading.rows)),
         float(zipped),
-        float(len(reading.words)),
-        float(len(base.given)),
         len({span.start for span in spans}) / max(1, len(spans)),
+        float(series),
+        float(_counted(split, reading)),
+        float(given is not None and _plural(base, given, reading)),
+        _free(split, given, (base,)),
+        _free(split, given, others),
+        float(_alike(base, given)) if given is not None else 0.0,
+    )
+
+
+def _free(split: Sequence[Filled], given: Given | None, others: Sequence[Filled]) -> float:
+    """The share of the values of several calls that these others have no place for."""
+    taken = [g.span for call in others for g in call.given if g.span is not None]
+    spans = {
+        (g.span.start, g.span.end)
+        for call in split
+        for g in call.given
+        if g.span is not None and (given is None or g.param.path == given.param.path)
+    }
+    free = [span for span in spans if not any(t.start < span[1] and span[0] < t.end for t in taken)]
+    return len(free) / max(1, len(spans))
+
+
+def _alike(base: Filled, given: Given) -> int:
+    """How many other parameters of the tool could take the value of this one."""
+    others = [p for p in params_of(base.tool) if p.path != given.param.path and p.type == given.param.type]
+    return sum(p.needed for p in others)
+
+
+def _counted(split: Sequence[Filled], reading: Reading) -> bool:
+    """Whether a request says how many there are, "four images", beside the values that the calls take."""
+    taken = [g.span for call in split for g in call.given if g.span is not None]
+    return any(
+        span.kind == "number"
+        and span.value == len(split)
+        and not any(a.start <= span.start and span.end <= a.end for a in taken)
+        for span in reading.spans
+    ) or (len(split) == _PAIR and any(word.lower == "both" for word in reading.words))
+
+
+def _plural(base: Filled, given: Given, reading: Reading) -> bool:
+    """Whether a request says in the plural what the tool and the parameter are named for in the singular."""
+    names = set(stems_of(base.tool.name)) | set(given.param.names)
+    own = f"{base.tool.name} {given.param.name}".lower()
+    return any(
+        word.stem in names and word.lower.endswith("s") and word.lower not in own and word.lower != word.stem
+        for word in reading.words
+        if reading.clause_at(word.start) in base.clauses
     )

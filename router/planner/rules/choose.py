@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +25,9 @@ Similar = Callable[[Sequence[str], Sequence[str]], Matrix]
 MAX_CLAUSE_WORDS: Final = 40
 MAX_REQUEST_WORDS: Final = 60
 MAX_TOOL_WORDS: Final = 24
+SHARED: Final = 6
+"""Words that the descriptions of several tools begin with alike, from which on they tell nothing."""
+SEVERAL: Final = 3
 
 _VIEWS: Final = ("cos", "lex", "mix")
 FEATURES: Final = (
@@ -105,6 +108,27 @@ def text_of(tool: Definition) -> ToolText:
             if key in needed and isinstance(part, dict) and part.get("type") in ("integer", "number"):
                 numbers += 1
     return ToolText(name, about, frozenset(params - STOPWORDS), verb, line, len(needed), numbers)
+
+
+def told_apart(tools: Sequence[Definition]) -> Sequence[Definition]:
+    """Tools without what the descriptions of several of them begin with.
+
+    "This tool belongs to the Message API, which …" before every description is true of each and tells none from
+    the others, and what is compared is the beginning.
+    """
+    alike: dict[tuple[str, ...], list[int]] = {}
+    said = [tool.description.split() for tool in tools]
+    for index, words in enumerate(said):
+        if len(words) > SHARED:
+            alike.setdefault(tuple(words[:SHARED]), []).append(index)
+    out = list(tools)
+    for same in alike.values():
+        if len(same) >= SEVERAL:
+            columns = enumerate(zip(*(said[index] for index in same), strict=False))
+            shared = next((at for at, words in columns if len(set(words)) > 1), 0)
+            for index in same:
+                out[index] = replace(tools[index], description=" ".join(said[index][shared:]))
+    return out
 
 
 @dataclass(frozen=True, slots=True)

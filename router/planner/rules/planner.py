@@ -16,7 +16,7 @@ from registry.lexical.tokens import STOPWORDS
 from router.errors import BadRequest
 from router.plan import Ask, Definition, Plan, Step
 from router.planner.rules.calls import options
-from router.planner.rules.choose import FALLS, FEATURES, GROWS, Sight, Similar, look, text_of
+from router.planner.rules.choose import FALLS, FEATURES, GROWS, Sight, Similar, look, text_of, told_apart
 from router.planner.rules.fill import Filled, arguments_of, fill
 from router.planner.rules.link import refs
 from router.planner.rules.params import Param
@@ -27,12 +27,12 @@ from router.planner.sound import sound
 MAYBE: Final = 0.12
 """The least probability at which a tool is looked at closer; the best one always is."""
 MAX_MAYBE: Final = 8
-REFUSE: Final = 0.5
+REFUSE: Final = 0.44
 """The least probability that any tool fits at which one is called.
 
-Whether one fits is asked apart from which: several like tools make each of them unlikely, and none of them less fit.
+It is that of the tools together: several like tools make each of them unlikely, and none of them less fit.
 """
-REFUSE_PEOPLE: Final = 0.65
+REFUSE_PEOPLE: Final = 0.55
 """The same where nothing is guessed: to a person a wrong plan is worse than none."""
 CALL: Final = 0.4
 """The least at which other tools are called beside the likeliest.
@@ -40,7 +40,7 @@ CALL: Final = 0.4
 These, SPLIT and OPTIONAL are chosen by tests.benchmarks.planning.thresholds, on requests of sources that the weights
 never saw.
 """
-SPLIT: Final = 0.6
+SPLIT: Final = 0.35
 
 CLOSER: Final = (
     *FEATURES,
@@ -126,37 +126,40 @@ class RulesPlanner:
         if not tools:
             return Plan((), request, "There are no tools to plan with.")
         reading = read(request, self._today())
+        definitions = {tool.name: tool for tool in tools}
+        tools = told_apart(tools)
         sight = look(reading, tools, self._similar, self._weights.rarity)
         by_meaning = self._similar is not None
         calls: list[Filled] = []
         thoughts = think(reading, tools, sight, self._weights, by_meaning)
-        for thought in self._chosen(thoughts, reading):
-            near = [row[thought.tool] for row in sight.near]
+        chosen = self._chosen(thoughts, reading)
+        for thought in chosen:
             base = thought.filled
             if self._guess and base.missing:
                 base = fill(base.tool, base.clauses, reading, self._weights.values, least=0.0)
-            calls += self._calls(base.tool, base, near, reading)
+            others = [other.filled for other in chosen if other is not thought]
+            calls += self._calls(base.tool, base, reading, others)
         calls.sort(key=_place)
         plan = build(request, calls, reading)
         if not plan.steps:
             return Plan((), request, "None of the tools fits the request.")
-        return sound(plan, {tool.name: tool for tool in tools})
+        return sound(plan, definitions)
 
     def _chosen(self, thoughts: Sequence[Thought], reading: Reading) -> list[Thought]:
-        weights, by_meaning = self._weights, self._similar is not None
-        fits = weights.fits if by_meaning else weights.fits_by_words
-        least = REFUSE if self._guess else REFUSE_PEOPLE
-        if not thoughts or fits.probability(thoughts[0].row) < least:
-            return []
-        model = weights.calls if by_meaning else weights.calls_by_words
+        model = self._weights.calls if self._similar is not None else self._weights.calls_by_words
         rated = [(model.probability(thought.row), thought) for thought in thoughts]
+        fits = 1 - math.prod(1 - probability for probability, _ in rated)
+        if fits < (REFUSE if self._guess else REFUSE_PEOPLE):
+            return []
         best = max(probability for probability, _ in rated)
         return distinct([pair for pair in rated if pair[0] >= min(CALL, best)], reading)
 
-    def _calls(self, tool: Definition, base: Filled, near: list[float], reading: Reading) -> list[Filled]:
+    def _calls(
+        self, tool: Definition, base: Filled, reading: Reading, others: Sequence[Filled]
+    ) -> list[Filled]:
         best = SPLIT
         calls: tuple[Filled, ...] = (base,)
-        for option in options(tool, base, near, reading, self._weights.values):
+        for option in options(tool, base, reading, self._weights.values, others):
             probability = self._weights.splits.probability(option.features)
             if probability >= best or (option.plain and calls == (base,)):
                 best, calls = max(best, probability), option.calls

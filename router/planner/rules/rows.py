@@ -58,6 +58,8 @@ def lists(text: str, found: list[Span]) -> list[list[Span]]:
 def _group(span: Span) -> str | None:
     if span.kind in ("tail", "line", "list", "relative"):
         return None
+    if span.kind in ("name", "phrase", "id") and " " not in span.text and any(map(str.isdigit, span.text)):
+        return "id"
     if span.kind in ("name", "phrase"):
         # A name at the head of a longer phrase is no item of a list.
         return "name" if span.text[:1].isupper() else "phrase"

@@ -30,8 +30,8 @@ from typing import Any, Final
 from router.plan import Definition
 from router.planner.rules import calls as splitting
 from router.planner.rules import evidence
-from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of
-from router.planner.rules.fill import fill
+from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of, told_apart
+from router.planner.rules.linear import FAR, Linear
 from router.planner.rules.planner import CLOSER, CLOSER_FALLS, CLOSER_GROWS, owners, think
 from router.planner.rules.practice import found, refusals
 from router.planner.rules.reading import read
@@ -48,9 +48,16 @@ FOUND: Final = 0.3
 """Share of the requests that are learned from once more among the tools that a search would find."""
 STUDIED: Final = 5000
 """Requests that what looks closer learns from; each is planned for it."""
+REPEATS: Final = 0.01
+"""Share of the plans of a source that call a tool several times, from which on it tells when to."""
+SELDOM: Final = 0.3
+"""What a request of another source counts for there."""
+FLAT: Final = 0.01
+"""How strongly the weights of a line are held to nothing."""
 MIN_COUNT: Final = 20
 """Tools that a stem must stand in to get a rarity of its own."""
 _NOTHING: Final = Trees(0.0, ())
+_NO_LINE: Final = Linear(0.0, ())
 
 
 class Rows:
@@ -89,9 +96,8 @@ class Rows:
         import numpy as np
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        sizes = Counter(self.source)
         x = np.array(self.x, dtype=np.float32)
-        weight = np.array([w / math.sqrt(sizes[s]) for w, s in zip(self.w, self.source, strict=True)])
+        weight = np.array(self._weights())
         model = HistGradientBoostingClassifier(
             max_iter=rounds,
             learning_rate=rate,
@@ -103,6 +109,35 @@ class Rows:
             monotonic_cst=self.signs or None,
         ).fit(x, self.y, sample_weight=weight / weight.mean())
         return _exported(model)
+
+    def fit_line(self) -> dict[str, Any]:
+        """Logistic regression over the rows, as JSON; its weights keep to their signs, too."""
+        import numpy as np
+        from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+        x = np.array(self.x)
+        sign = np.where(self.y, 1.0, -1.0)
+        weight = np.array(self._weights())
+        weight /= weight.sum()
+        mean, deviation = x.mean(0), x.std(0) + 1e-6
+        z = np.clip((x - mean) / deviation, -FAR, FAR)
+
+        def loss(line: Any) -> tuple[float, Any]:
+            margin = sign * (z @ line[1:] + line[0])
+            pull = -weight * sign / (1 + np.exp(margin))
+            held = FLAT * line[1:] @ line[1:]
+            slope = np.concatenate([[pull.sum()], z.T @ pull + 2 * FLAT * line[1:]])
+            return weight @ np.logaddexp(0, -margin) + held, slope
+
+        bounds = [(0 if s > 0 else None, 0 if s < 0 else None) for s in self.signs]
+        start = np.zeros(x.shape[1] + 1)
+        line = minimize(loss, start, jac=True, bounds=[(None, None), *bounds], method="L-BFGS-B").x
+        terms = zip(mean.tolist(), deviation.tolist(), line[1:].tolist(), strict=True)
+        return {"base": round(float(line[0]), 5), "terms": [[round(n, 6) for n in term] for term in terms]}
+
+    def _weights(self) -> list[float]:
+        sizes = Counter(self.source)
+        return [w / math.sqrt(sizes[s]) for w, s in zip(self.w, self.source, strict=True)]
 
 
 def _exported(model: Any) -> dict[str, Any]:
@@ -120,8 +155,8 @@ def _exported(model: Any) -> dict[str, Any]:
 
 
 def tools_of(record: Record) -> list[Definition]:
-    """The candidates of a record; hashes are not needed here."""
-    return [Definition.of(tool, hash="-") for tool in record["tools"]]
+    """The candidates of a record as they are compared; hashes are not needed here."""
+    return [*told_apart([Definition.of(tool, hash="-") for tool in record["tools"]])]
 
 
 def rarity_of(records: Iterable[Record]) -> dict[str, float]:
@@ -207,36 +242,42 @@ def _plain(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> tuple[Rows, Rows]:
-    """A row for each tool that is looked at closer: is it called? And for the first of each request: does any fit?"""
-    rows, fits = (Rows(CLOSER, CLOSER_GROWS, CLOSER_FALLS) for _ in range(2))
+def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
+    """A row for each tool that is looked at closer: is it called?"""
+    rows = Rows(CLOSER, CLOSER_GROWS, CLOSER_FALLS)
     for record in records:
         tools, reading = tools_of(record), read(record["request"], said_on(record))
         gold = {step["tool"] for step in record["plan"]}
         sight = look(reading, tools, similar, weights.rarity)
         thoughts = think(reading, tools, sight, weights, similar is not None)
-        fits.add(thoughts[0].row, bool(gold), record["source"])
         for thought in thoughts:
             rows.add(thought.row, tools[thought.tool].name in gold, record["source"])
-    return rows, fits
+    return rows
 
 
 def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weights) -> Rows:
-    """A row for each way to call a tool several times: is that how often it is called?"""
-    rows = Rows()
-    for record in records:
+    """A row for each way to call a tool several times: is that how often it is called?
+
+    Sources that hardly ever call a tool several times tell of themselves more than of requests, and count for less.
+    """
+    rows = Rows(splitting.FEATURES, splitting.GROWS, splitting.FALLS)
+    known = [record for record in records if record["plan"] and "args" in record["labels"]]
+    sizes = Counter(record["source"] for record in known)
+    often = Counter(
+        record["source"] for record in known if len({s["tool"] for s in record["plan"]}) < len(record["plan"])
+    )
+    for record in known:
+        source = record["source"]
+        weight = 1.0 if often[source] >= REPEATS * sizes[source] else SELDOM
         counts = Counter(step["tool"] for step in record["plan"])
-        if not counts or "args" not in record["labels"]:
-            continue
         tools, reading = tools_of(record), read(record["request"], said_on(record))
-        names = [tool.name for tool in tools]
         sight = look(reading, tools, similar, weights.rarity)
-        owned = owners(sight.near, [names.index(name) for name in counts])
-        for at, clauses in owned.items():
-            base = fill(tools[at], frozenset(clauses), reading, weights.values)
-            near = [row[at] for row in sight.near]
-            for option in splitting.options(tools[at], base, near, reading, weights.values):
-                rows.add(option.features, len(option.calls) == counts[names[at]], record["source"])
+        thoughts = think(reading, tools, sight, weights, similar is not None)
+        called = [thought.filled for thought in thoughts if thought.filled.tool.name in counts]
+        for base in called:
+            others = [other for other in called if other is not base]
+            for option in splitting.options(base.tool, base, reading, weights.values, others):
+                rows.add(option.features, len(option.calls) == counts[base.tool.name], source, weight)
     return rows
 
 
@@ -261,15 +302,18 @@ def learn(records: Sequence[Record], similar: Similar, say: Callable[[str], None
         "values": values.fit(150, leaves=14),
     }
     say("learned first sights and values")
-    drafts = {name: Trees.of(value) for name, value in early.items()}
-    open_ = ("calls", "calls_by_words", "fits", "fits_by_words", "splits")
-    draft = Weights(rarity, **drafts, **dict.fromkeys(open_, _NOTHING))
+    known = {name: Trees.of(value) for name, value in early.items()}
+    draft = Weights(
+        rarity,
+        **known,
+        calls=_NOTHING,
+        calls_by_words=_NOTHING,
+        splits=_NO_LINE,
+    )
     late = {}
     for suffix, closeness in (("", similar), ("_by_words", None)):
-        calls, fits = call_rows(closer, closeness, draft)
-        late[f"calls{suffix}"] = calls.fit(120, leaves=10, rate=0.06)
-        late[f"fits{suffix}"] = fits.fit(80, leaves=8, rate=0.06)
-    late["splits"] = split_rows(closer, similar, draft).fit(80, leaves=8)
+        late[f"calls{suffix}"] = call_rows(closer, closeness, draft).fit(120, leaves=10, rate=0.06)
+    late["splits"] = split_rows(rest, similar, draft).fit_line()
     say("learned calls")
     values.extend(value_rows(rest, similar, rarity))
     return {"rarity": rarity, **early, "values": values.fit(150, leaves=14), **late}

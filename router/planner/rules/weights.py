@@ -1,4 +1,4 @@
-"""What was learned: trees and word rarities, from the file that `router.planner.rules.train` writes."""
+"""What was learned: trees, lines and word rarities, from the file that `router.planner.rules.train` writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
+from router.planner.rules.linear import Linear
 from router.planner.rules.trees import Trees
 
 FILE = Path(__file__).with_name("weights.json.gz")
@@ -21,7 +22,6 @@ class Weights:
     :param tools: whether a tool is called, at first sight; ``tools_by_words`` where there is no encoder.
     :param values: whether a parameter takes a value.
     :param calls: whether a tool is called, once its parameters are filled.
-    :param fits: whether any tool fits, by the one that is likeliest at first sight.
     :param splits: whether it is called several times.
     """
 
@@ -31,16 +31,15 @@ class Weights:
     values: Trees
     calls: Trees
     calls_by_words: Trees
-    fits: Trees
-    fits_by_words: Trees
-    splits: Trees
+    splits: Linear
 
 
 def read_weights(data: bytes) -> Weights:
     """From the bytes of a weights file."""
     value = json.loads(gzip.decompress(data))
-    names = [field.name for field in fields(Weights) if field.name != "rarity"]
-    return Weights(rarity=value["rarity"], **{name: Trees.of(value[name]) for name in names})
+    trees = [field.name for field in fields(Weights) if field.name not in ("rarity", "splits")]
+    models = {name: Trees.of(value[name]) for name in trees}
+    return Weights(value["rarity"], **models, splits=Linear.of(value["splits"]))
 
 
 @cache

@@ -41,9 +41,9 @@ BARS: Final = {
     "refused": 0.75,
 }
 GRID: Final[dict[str, tuple[Any, tuple[float, ...]]]] = {
-    "REFUSE": (planner, (0.45, 0.5, 0.55, 0.6)),
+    "REFUSE": (planner, (0.4, 0.44, 0.48, 0.52)),
     "CALL": (planner, (0.3, 0.35, 0.4, 0.5)),
-    "SPLIT": (planner, (0.35, 0.45, 0.6, 0.7)),
+    "SPLIT": (planner, (0.25, 0.35, 0.45, 0.6)),
     "OPTIONAL": (fill, (0.06, 0.1, 0.15, 0.2)),
 }
 """In this order: each is chosen with the ones before it as chosen and the others as shipped."""
