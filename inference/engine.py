@@ -52,7 +52,7 @@ class EngineConfig:
     step_tokens: int | None = None  # default and most: what the runner has buffers for
     prefix_cache: bool = True
     speculate: bool = True
-    stretch: float = 1.75  # how much longer prompts may make a step in which others decode (pace.py)
+    stretch: float = 1.9  # how much longer prompts may make a step in which others decode (pace.py)
     check_cache: bool = False  # verify the cache's books after every step (tests)
     seed: int | None = None
 

@@ -94,7 +94,7 @@ class Pace:
     # model says: a row costs more once there are so many that memory is no longer what a step waits for.
     _GUESS, _GROWTH, _FORGET = 8, 1.25, 0.98
 
-    def __init__(self, stretch: float = 1.75, granule: int = 1) -> None:
+    def __init__(self, stretch: float = 1.9, granule: int = 1) -> None:
         self.stretch, self.granule = stretch, granule
         self.cost = StepCost(granule=granule)
         self.carried = 0  # prompt tokens of the last step beside readers
