@@ -1,15 +1,12 @@
 """How often a tool is called: once, once for each of several clauses, or once for each of a row or a series.
 
 "The weather in Paris and London" is two calls of a tool that takes one city, "compare Paris and
-London" is one call of a tool that takes a list. A series is a row with words between its items:
-"season 2025 in tournament 400, season 2024 in tournament 350". What tells them apart is learned over FEATURES.
+London" is one call of a tool that takes a list. What tells them apart is learned over FEATURES.
 """
 
 # ruff: noqa: SIM905  (word lists, and the quotes and signs that people type)
 from __future__ import annotations
 
-import bisect
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +14,16 @@ from typing import Final
 
 from router.plan import Definition
 from router.planner.rules.fill import Filled, Given, arguments_of, fill
-from router.planner.rules.params import NONE, Param, params_of
+from router.planner.rules.params import NONE, params_of
 from router.planner.rules.reading import Reading
-from router.planner.rules.spans import Span, Word, stems_of
+from router.planner.rules.series import AND, several
+from router.planner.rules.spans import Span, stems_of
 from router.planner.rules.trees import Trees
 from router.planner.rules.values import cast
 from router.schemas import value_allowed
 
 MAX_CALLS: Final = 12
 _PAIR: Final = 2
-_AND: Final = re.compile(r",?\s+(?:and|&)\s+", re.IGNORECASE)
 _EACH: Final = frozenset(("each both respectively separately individually every well too same").split())
 FEATURES: Final = (
     "by_row calls own base_mean base_least mean least sure needed numeric quoted "
@@ -36,12 +33,10 @@ GROWS: Final = frozenset("mean least sure each zipped fresh counted plural spare
 """Numbers that never speak against several calls the greater they are, whatever was learned from."""
 FALLS: Final = frozenset("lists alike".split())
 """Numbers that never speak for them."""
-_TELLING: Final = frozenset("url email path date datetime".split())
-"""Kinds of spans that are alike by their form alone; others are where the same word stands before or after them."""
 _CODES: Final = frozenset("number id url email path quoted".split())
+"""Kinds of spans whose rows are as plain as rows of names."""
 _BETWEEN: Final = re.compile(r"\b(?:between|from)\s+(?:\S+\s+)?$", re.IGNORECASE)
-_CODE: Final = re.compile(r"[A-Z]{2}")
-"""A state or a country behind a city: "Boston, MA"."""
+"""What makes the ends of a range of two numbers: "between 3 and 7"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def options(
     for given in base.given:
         if given.span is None or given.param.type in ("array", "object", "boolean"):
             continue
-        for items, series in _several(given.span, given.param, reading):
+        for items, series in several(given.span, given.param, reading, MAX_CALLS):
             split, zipped = _by_items(base, given, items, reading)
             if len(split) > 1:
                 features = _features(base, split, given, reading, zipped, series, others)
@@ -99,89 +94,6 @@ def _by_clause(tool: Definition, base: Filled, reading: Reading, model: Trees) -
     return calls
 
 
-def _several(span: Span, param: Param, reading: Reading) -> list[tuple[tuple[Span, ...], bool]]:
-    """The items that a span may be one of, or all of: of a row, and of a series, which is told by True."""
-    row = _row_of(span, reading)
-    series = _options_said(param, reading) if param.type == "enum" else _series_of(span, reading)
-    found = [] if row is None else [(row, False)]
-    if len(series) > 1 and (row is None or len(row) != len(series)):
-        found.append((series, True))
-    return found
-
-
-def _row_of(span: Span, reading: Reading) -> tuple[Span, ...] | None:
-    """The row that a span is an item of, or several items."""
-    for row in reading.rows:
-        within = row[0].start <= span.start and span.end <= row[-1].end
-        if within and any(span.start <= item.start and item.end <= span.end for item in row):
-            return _joined(row, reading.text)
-    return None
-
-
-def _joined(row: tuple[Span, ...], text: str) -> tuple[Span, ...]:
-    """A row whose places come with their states or countries, each such pair one item.
-
-    "Tokyo, Japan, and London, UK": the "and" stands before the last pair, not before the last item.
-    """
-    joints = [text[a.end : b.start] for a, b in itertools.pairwise(row)]
-    pairs = len(row) % 2 == 0 and len(row) > 2 and _AND.fullmatch(joints[-2]) is not None
-    if pairs and all(joint.strip() == "," for joint in joints[::2]):
-        return tuple(_between(a, b, text) for a, b in zip(row[::2], row[1::2], strict=True))
-    items: list[Span] = []
-    for item in row:
-        code = items and _CODE.fullmatch(item.text) and text[items[-1].end : item.start].strip() == ","
-        items.append(_between(items.pop(), item, text) if code else item)
-    return tuple(items)
-
-
-def _between(first: Span, last: Span, text: str) -> Span:
-    said = text[first.start : last.end]
-    return Span(said, first.kind, first.start, last.end, said)
-
-
-def _series_of(span: Span, reading: Reading) -> tuple[Span, ...]:
-    """The spans that stand in a request as this one does: of its kind, with the same word before or after them."""
-    if span.kind in ("enum", "flag", "row", "tail", "line", "list"):
-        return ()
-    alike = {s for s in reading.spans if s.kind == span.kind and _beside(span, s, reading)}
-    items: list[Span] = []
-    for other in sorted({*alike, span}, key=lambda s: (s.start, -s.end)):
-        if not items or other.start >= items[-1].end:
-            items.append(other)
-    return tuple(items[:MAX_CALLS])
-
-
-def _beside(span: Span, other: Span, reading: Reading) -> bool:
-    if span.kind in _TELLING:
-        return True
-    (a, b), (c, d) = (_neighbours(s, reading.words) for s in (span, other))
-    return (a is not None and a == c) or (b is not None and b == d)
-
-
-def _neighbours(span: Span, words: Sequence[Word]) -> tuple[str | None, str | None]:
-    """The stems of the words before and after a span; None where there is a sign."""
-    first = bisect.bisect_right(words, span.start, key=lambda word: word.end)
-    last = bisect.bisect_left(words, span.end, lo=first, key=lambda word: word.start)
-    before = words[first - 1] if first else None
-    after = words[last] if last < len(words) else None
-    return (
-        before.stem if before is not None and before.text[0].isalnum() else None,
-        after.stem if after is not None and after.text[0].isalnum() else None,
-    )
-
-
-def _options_said(param: Param, reading: Reading) -> tuple[Span, ...]:
-    """The options of a parameter that a request names, as it names them."""
-    found = []
-    for option in param.enum[:60]:
-        names = stems_of(str(option))
-        if len(names) == 1:
-            word = next((word for word in reading.words if names[0] in stems_of(word.lower)[:1]), None)
-            if word is not None:
-                found.append(Span(word.text, "enum", word.start, word.end, option))
-    return tuple(sorted(found, key=lambda s: s.start))
-
-
 def _by_items(
     base: Filled, given: Given, items: tuple[Span, ...], reading: Reading
 ) -> tuple[list[Filled], int]:
@@ -189,7 +101,7 @@ def _by_items(
     for other in base.given:
         if other is given or other.span is None or other.param.type in ("array", "object", "boolean"):
             continue
-        for rest, _ in _several(other.span, other.param, reading):
+        for rest, _ in several(other.span, other.param, reading, MAX_CALLS):
             if len(rest) == len(items) and all(
                 a.end <= b.start or b.end <= a.start for a in rest for b in items
             ):
@@ -222,7 +134,7 @@ def _plain(
     """Whether a value is one of a row, or a row of names as a whole, and nothing else could take one of them."""
     param, span = given.param, given.span
     text = reading.text
-    if span is None or _AND.fullmatch(text, row[-2].end, row[-1].start) is None:
+    if span is None or AND.fullmatch(text, row[-2].end, row[-1].start) is None:
         return False
     whole = span.start <= row[0].start and row[-1].end <= span.end
     one = any(item.start <= span.start and span.end <= item.end for item in row)
