@@ -59,13 +59,13 @@ def edges_of(tools: Sequence[Tool]) -> Iterator[tuple[int, str, int, str]]:
     takes: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for index, tool in enumerate(tools):
         for name in tool["inputSchema"].get("required", ()):
-            for word in set(words(name)) - _GENERIC:
+            for word in sorted(set(words(name)) - _GENERIC):
                 takes[word].append((index, name))
     for index, tool in enumerate(tools):
         for field, schema in (tool.get("outputSchema") or {}).get("properties", {}).items():
             if field in tool["inputSchema"].get("properties", {}):
                 continue
-            for word in set(words(field)) - _GENERIC:
+            for word in sorted(set(words(field)) - _GENERIC):
                 for other, name in takes.get(word, ()):
                     wanted = tools[other]["inputSchema"]["properties"].get(name, {})
                     overlap = set(words(field)) & set(words(name))
