@@ -9,6 +9,7 @@ question word follows. Quoted text, numbers, addresses and file names are never 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 MAX_CLAUSES: Final = 8
@@ -30,11 +31,6 @@ _WISH: Final = (
     r"download|upload|submit|request|register|subscribe|enroll|estimate|predict|recognize|optimi[sz]e|"
     r"manage|measure|report|return|obtain|verify|validate|use|play|watch|take|let|know|see)"
 )
-_JOINT: Final = re.compile(
-    rf"(?:,\s*(?:and|then|but|or|plus|as well as)?|\s+(?:and|then|plus|as well as|followed by))"
-    rf"\s+(?:(?:then|also|finally|please)\s+)*(?={_WISH}\b)",
-    re.IGNORECASE,
-)
 _LEAD: Final = re.compile(
     r"^(?:(?:and|then|also|but|or|plus|finally|lastly|additionally|furthermore|moreover|next|first(?:ly)?|"
     r"second(?:ly)?|third(?:ly)?|after that|in addition|as well as|please)\b[,\s]*)+",
@@ -46,11 +42,16 @@ _TAIL: Final = re.compile(
     re.IGNORECASE,
 )
 """What is left of the joint at the end of the clause before."""
+_WISHED: Final = re.compile(_WISH)
+_NO_VERBS: Final[frozenset[str]] = frozenset()
 _BLANK: Final = "\x00"
 
 
-def split(request: str) -> list[str]:
-    """The clauses of a request in order; one clause, the request itself, where it has no joints."""
+def split(request: str, verbs: frozenset[str] = _NO_VERBS) -> list[str]:
+    """The clauses of a request in order; one clause, the request itself, where it has no joints.
+
+    :param verbs: in lower case, more words that a new wish may begin with.
+    """
     kept: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -58,7 +59,8 @@ def split(request: str) -> list[str]:
         return f"{_BLANK}{len(kept) - 1}{_BLANK}"
 
     masked = _QUOTED.sub(keep, request.replace(_BLANK, " "))
-    pieces = [piece for sentence in _STOP.split(masked) for piece in _JOINT.split(sentence)]
+    joint = _joint(frozenset(verb for verb in verbs if not _WISHED.fullmatch(verb)))
+    pieces = [piece for sentence in _STOP.split(masked) for piece in joint.split(sentence)]
     clauses: list[str] = []
     for piece in pieces:
         text = re.sub(rf"{_BLANK}(\d+){_BLANK}", lambda m: kept[int(m.group(1))], piece).strip(" ,\t")
@@ -71,6 +73,17 @@ def split(request: str) -> list[str]:
             clauses.append(text)
     stripped = [_TAIL.sub("", _LEAD.sub("", clause)).strip() or clause for clause in clauses]
     return stripped if len(stripped) > 1 else [request.strip()]
+
+
+@lru_cache(maxsize=64)
+def _joint(verbs: frozenset[str]) -> re.Pattern[str]:
+    """A conjunction or comma that a new wish follows."""
+    wish = "|".join((_WISH, *map(re.escape, sorted(verbs))))
+    return re.compile(
+        rf"(?:,\s*(?:and|then|but|or|plus|as well as)?|\s+(?:and|then|plus|as well as|followed by))"
+        rf"\s+(?:(?:then|also|finally|please)\s+)*(?=(?:{wish})\b)",
+        re.IGNORECASE,
+    )
 
 
 def _short(text: str) -> bool:

@@ -199,6 +199,15 @@ def test_a_request_is_cut_where_a_new_wish_begins(request_: str, parts: list[str
     assert split(request_) == parts
 
 
+def test_a_clause_may_begin_with_a_verb_that_is_given() -> None:
+    request = "Get the forecast for Paris, and sound the alarm in London"
+    assert split(request) == [request]
+    assert split(request, frozenset(("sound",))) == [
+        "Get the forecast for Paris",
+        "sound the alarm in London",
+    ]
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_split_in_bounds(text: str) -> None:
     assert 1 <= len(split(text)) <= MAX_CLAUSES

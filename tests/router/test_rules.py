@@ -99,6 +99,16 @@ def test_two_wishes_become_two_steps_that_may_run_at_once(planner: RulesPlanner)
     assert all(not step.depends_on for step in plan.steps)
 
 
+def test_a_wish_may_begin_with_the_verb_of_a_tool(planner: RulesPlanner) -> None:
+    alarm = tool("sound_alarm", "Sound the storm alarm of a city", "city", city=text("The city"))
+    request = "Get the weather forecast for the city of Paris, and sound the alarm of the city of London"
+    plan = planner.plan(request, [WEATHER, alarm])
+    assert [(step.tool, step.arguments["city"]) for step in plan.steps] == [
+        ("get_weather", "Paris"),
+        ("sound_alarm", "London"),
+    ]
+
+
 def test_a_row_of_values_for_a_parameter_that_takes_one_is_a_call_for_each(planner: RulesPlanner) -> None:
     plan = planner.plan("What is the weather forecast in Paris and London?", ALL)
     assert [c[1]["city"] for c in calls(plan)] == ["Paris", "London"]

@@ -7,7 +7,7 @@ columns in FEATURES compare a tool with the others of the same request; none nam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -25,6 +25,7 @@ Similar = Callable[[Sequence[str], Sequence[str]], Matrix]
 MAX_CLAUSE_WORDS: Final = 40
 MAX_REQUEST_WORDS: Final = 60
 MAX_TOOL_WORDS: Final = 24
+MAX_VERB: Final = 30
 SHARED: Final = 6
 """Words that the descriptions of several tools begin with alike, from which on they tell nothing."""
 SEVERAL: Final = 3
@@ -108,6 +109,17 @@ def text_of(tool: Definition) -> ToolText:
             if key in needed and isinstance(part, dict) and part.get("type") in ("integer", "number"):
                 numbers += 1
     return ToolText(name, about, frozenset(params - STOPWORDS), verb, line, len(needed), numbers)
+
+
+def verbs_of(tools: Iterable[Definition]) -> frozenset[str]:
+    """The verbs that tools are named for and described with: "Sound the alarm of a city." of ``sound_alarm``."""
+    found = set()
+    for tool in tools:
+        verb = words_of(tool.name).lower().partition(" ")[0]
+        said = tool.description[:MAX_VERB].lower().partition(" ")[0]
+        if verb.isalpha() and said in (verb, f"{verb}s", f"{verb}es"):
+            found.add(verb)
+    return frozenset(found)
 
 
 def told_apart(tools: Sequence[Definition]) -> Sequence[Definition]:

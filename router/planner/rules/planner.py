@@ -16,7 +16,17 @@ from registry.lexical.tokens import STOPWORDS
 from router.errors import BadRequest
 from router.plan import Ask, Definition, Plan, Step
 from router.planner.rules.calls import options
-from router.planner.rules.choose import FALLS, FEATURES, GROWS, Sight, Similar, look, text_of, told_apart
+from router.planner.rules.choose import (
+    FALLS,
+    FEATURES,
+    GROWS,
+    Sight,
+    Similar,
+    look,
+    text_of,
+    told_apart,
+    verbs_of,
+)
 from router.planner.rules.fill import Filled, arguments_of, fill
 from router.planner.rules.link import refs
 from router.planner.rules.params import Param
@@ -126,9 +136,9 @@ class RulesPlanner:
             raise BadRequest("The request is empty.", "Say what is to be done.")
         if not tools:
             return Plan((), request, "There are no tools to plan with.")
-        reading = read(request, self._today())
         definitions = {tool.name: tool for tool in tools}
         tools = told_apart(tools)
+        reading = read(request, self._today(), verbs_of(tools))
         sight = look(reading, tools, self._similar, self._weights.rarity)
         by_meaning = self._similar is not None
         calls: list[Filled] = []

@@ -103,15 +103,16 @@ class Reading:
         return float(any(inside)), float(not all(inside))
 
 
-def read(request: str, today: date | None = None) -> Reading:
+def read(request: str, today: date | None = None, verbs: frozenset[str] = frozenset()) -> Reading:
     """Read a request; beyond MAX_TEXT characters it is cut.
 
     :param today: the day it was said on, where it does not say so itself.
+    :param verbs: that its clauses may begin with, beside those that everybody uses.
     """
     text = _WHOLE.sub(lambda match: f" {match[2]} ", request[:MAX_TEXT])
     tokens = words(text)
     found = spans(text, tokens)
-    clauses = tuple(_clauses(text, tokens))
+    clauses = tuple(_clauses(text, tokens, verbs))
     begins = [clause.start for clause in clauses]
     return Reading(
         text=text,
@@ -149,10 +150,10 @@ def _sentences(text: str, tokens: Sequence[Word]) -> Iterator[Sentence]:
         after = said and len(own) <= _SHORT
 
 
-def _clauses(text: str, tokens: Sequence[Word]) -> Iterator[Clause]:
+def _clauses(text: str, tokens: Sequence[Word], verbs: frozenset[str]) -> Iterator[Clause]:
     """The splitter's clauses with their places; what it trims goes to the clause before."""
     at, places = 0, []
-    for piece in split(text):
+    for piece in split(text, verbs):
         probe = piece[:40]
         found = text.find(probe, at)
         start = at if found < 0 else found

@@ -30,7 +30,7 @@ from typing import Any, Final
 from router.plan import Definition
 from router.planner.rules import calls as splitting
 from router.planner.rules import evidence
-from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of, told_apart
+from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of, told_apart, verbs_of
 from router.planner.rules.linear import FAR, Linear
 from router.planner.rules.planner import CLOSER, CLOSER_FALLS, CLOSER_GROWS, owners, think
 from router.planner.rules.practice import found, refusals
@@ -187,7 +187,8 @@ def tool_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[s
     for record in records:
         tools = tools_of(record)
         gold = {step["tool"] for step in record["plan"]}
-        for tool, row in zip(tools, look(read(record["request"]), tools, similar, rarity).rows, strict=True):
+        reading = read(record["request"], verbs=verbs_of(tools))
+        for tool, row in zip(tools, look(reading, tools, similar, rarity).rows, strict=True):
             rows.add(row, tool.name in gold, record["source"])
     return rows
 
@@ -199,7 +200,8 @@ def value_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[
         counts = Counter(step["tool"] for step in record["plan"])
         if "args" not in record["labels"] or not counts or max(counts.values()) > 1:
             continue
-        tools, reading = tools_of(record), read(record["request"], said_on(record))
+        tools = tools_of(record)
+        reading = read(record["request"], said_on(record), verbs_of(tools))
         names = [tool.name for tool in tools]
         called = [names.index(name) for name in counts]
         owned = owners(look(reading, tools, similar, rarity).near, called)
@@ -246,7 +248,8 @@ def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weigh
     """A row for each tool that is looked at closer: is it called?"""
     rows = Rows(CLOSER, CLOSER_GROWS, CLOSER_FALLS)
     for record in records:
-        tools, reading = tools_of(record), read(record["request"], said_on(record))
+        tools = tools_of(record)
+        reading = read(record["request"], said_on(record), verbs_of(tools))
         gold = {step["tool"] for step in record["plan"]}
         sight = look(reading, tools, similar, weights.rarity)
         thoughts = think(reading, tools, sight, weights, similar is not None)
@@ -270,7 +273,8 @@ def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weig
         source = record["source"]
         weight = 1.0 if often[source] >= REPEATS * sizes[source] else SELDOM
         counts = Counter(step["tool"] for step in record["plan"])
-        tools, reading = tools_of(record), read(record["request"], said_on(record))
+        tools = tools_of(record)
+        reading = read(record["request"], said_on(record), verbs_of(tools))
         sight = look(reading, tools, similar, weights.rarity)
         thoughts = think(reading, tools, sight, weights, similar is not None)
         called = [thought.filled for thought in thoughts if thought.filled.tool.name in counts]

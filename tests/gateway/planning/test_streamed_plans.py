@@ -20,7 +20,9 @@ SKY = [
     tool("sound_alarm", "Sound the storm alarm of a city.", inputSchema=CITY),
     tool("calls", reads=True),
 ]
-REQUEST = {"request": "Get the weather forecast for the city of Paris, then sound the storm alarm of the city of Paris"}
+REQUEST = {
+    "request": "Get the weather forecast for the city of Paris, then sound the storm alarm of the city of Paris"
+}
 
 READ = {"next": {"tool": "get_forecast", "arguments": {"city": "Paris"}}}
 WRITE = {"next": {"tool": "sound_alarm", "arguments": {"city": "Paris"}}}
