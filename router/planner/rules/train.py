@@ -8,7 +8,8 @@ kind. Every seed is fixed. It takes some ten minutes of one core.
 
 What a number means may not turn round with the data it was learned from: a tool that is nearer to a request is
 never the less likely for it. Those with such a meaning are held to it (``GROWS`` and ``FALLS``), which costs a
-little on requests like those learned from and gains more on others.
+little on requests like those learned from and gains more on others. Requests are cut into clauses at everybody's
+verbs here, without those of their own tools: with them nothing was learned better.
 
 Needs scikit-learn and the exported encoder in DIR (``toolyard[search]`` installs both).
 """
@@ -30,7 +31,7 @@ from typing import Any, Final
 from router.plan import Definition
 from router.planner.rules import calls as splitting
 from router.planner.rules import evidence
-from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of, told_apart, verbs_of
+from router.planner.rules.choose import FALLS, FEATURES, GROWS, Similar, look, text_of, told_apart
 from router.planner.rules.linear import FAR, Linear
 from router.planner.rules.planner import CLOSER, CLOSER_FALLS, CLOSER_GROWS, owners, think
 from router.planner.rules.practice import found, refusals
@@ -187,8 +188,7 @@ def tool_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[s
     for record in records:
         tools = tools_of(record)
         gold = {step["tool"] for step in record["plan"]}
-        reading = read(record["request"], verbs=verbs_of(tools))
-        for tool, row in zip(tools, look(reading, tools, similar, rarity).rows, strict=True):
+        for tool, row in zip(tools, look(read(record["request"]), tools, similar, rarity).rows, strict=True):
             rows.add(row, tool.name in gold, record["source"])
     return rows
 
@@ -200,8 +200,7 @@ def value_rows(records: Iterable[Record], similar: Similar | None, rarity: dict[
         counts = Counter(step["tool"] for step in record["plan"])
         if "args" not in record["labels"] or not counts or max(counts.values()) > 1:
             continue
-        tools = tools_of(record)
-        reading = read(record["request"], said_on(record), verbs_of(tools))
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         names = [tool.name for tool in tools]
         called = [names.index(name) for name in counts]
         owned = owners(look(reading, tools, similar, rarity).near, called)
@@ -248,8 +247,7 @@ def call_rows(records: Iterable[Record], similar: Similar | None, weights: Weigh
     """A row for each tool that is looked at closer: is it called?"""
     rows = Rows(CLOSER, CLOSER_GROWS, CLOSER_FALLS)
     for record in records:
-        tools = tools_of(record)
-        reading = read(record["request"], said_on(record), verbs_of(tools))
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         gold = {step["tool"] for step in record["plan"]}
         sight = look(reading, tools, similar, weights.rarity)
         thoughts = think(reading, tools, sight, weights, similar is not None)
@@ -273,8 +271,7 @@ def split_rows(records: Iterable[Record], similar: Similar | None, weights: Weig
         source = record["source"]
         weight = 1.0 if often[source] >= REPEATS * sizes[source] else SELDOM
         counts = Counter(step["tool"] for step in record["plan"])
-        tools = tools_of(record)
-        reading = read(record["request"], said_on(record), verbs_of(tools))
+        tools, reading = tools_of(record), read(record["request"], said_on(record))
         sight = look(reading, tools, similar, weights.rarity)
         thoughts = think(reading, tools, sight, weights, similar is not None)
         called = [thought.filled for thought in thoughts if thought.filled.tool.name in counts]
