@@ -50,6 +50,7 @@ EXIT_LOCKED: Final = 7
 STOP_WITHIN: Final = 4.5
 """Seconds after a signal in which everything ends, of our own accord."""
 _MOMENT: Final = 0.02
+"""Seconds at a time in which the last resort waits: as much as one that the process was stopped in may count."""
 IDLE_CHECK: Final = 1.0
 
 

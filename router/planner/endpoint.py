@@ -287,9 +287,7 @@ class _InTime(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self._sock, self._left = sock, left
-        self._raw = sock.makefile(
-            "rb", buffering=0
-        )  # keeps it open for as long as there is something to read
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open while there is something to read
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What `http.client` reads from."""

@@ -94,7 +94,7 @@ INLINE void block_values_in_tiles(const pass_t *p) {
             c += n * BLOCK;
         }
 }
-#else
+#else /* never called: nobody asks for tiles */
 INLINE void store_query_row(char *q, int D, int r, const float *x, float scale) {}
 INLINE void block_scores_in_tiles(const pass_t *p) {}
 INLINE void block_values_in_tiles(const pass_t *p) {}

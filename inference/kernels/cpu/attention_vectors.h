@@ -68,8 +68,7 @@ INLINE void values(const int R, const int NV, const int dtype, const int fetch, 
             UNROLL for (int c = 0; c < NV; c++) columns[c] = held(load_words(page + c * VECTOR));
             if (fetch) UNROLL for (int c = 0; c < NV; c += VPB) __builtin_prefetch(ahead + c * VECTOR);
             UNROLL for (int r = 0; r < R; r++)
-                UNROLL for (int c = 0; c < NV; c++)
-                {
+                UNROLL for (int c = 0; c < NV; c++) {
                     long at = r * apart + j * PAGE + i;
                     if (dtype == F32) acc[r][c] += (vf)columns[c] * ((const float *)p)[at];
                     else acc[r][c] = dot2(acc[r][c], (const operand *)p + at, columns[c]);
@@ -80,6 +79,7 @@ INLINE void values(const int R, const int NV, const int dtype, const int fetch, 
         UNROLL for (int c = 0; c < NV; c++) *(vf *)(o + r * D + LANES * c) = acc[r][c];
 }
 
+/* Row r of R, times `scale`, to its place in the tile of rows that it belongs to. */
 INLINE void store_query(const int dtype, char *q, int D, int R, int r, const float *x, float scale) {
     int n = 0, tile = 0;
     for (;; tile += n) if (r < tile + (n = score_rows(R - tile))) break;

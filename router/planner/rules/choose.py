@@ -26,9 +26,11 @@ MAX_CLAUSE_WORDS: Final = 40
 MAX_REQUEST_WORDS: Final = 60
 MAX_TOOL_WORDS: Final = 24
 MAX_VERB: Final = 30
+"""Characters of a description that its first word is looked for in."""
 SHARED: Final = 6
 """Words that the descriptions of several tools begin with alike, from which on they tell nothing."""
 SEVERAL: Final = 3
+"""Tools from which on what their descriptions share is left out."""
 
 _VIEWS: Final = ("cos", "lex", "mix")
 FEATURES: Final = (

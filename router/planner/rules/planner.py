@@ -40,7 +40,8 @@ MAX_MAYBE: Final = 8
 REFUSE: Final = 0.4
 """The least probability that any tool fits at which one is called.
 
-It is that of the tools together: several like tools make each of them unlikely, and none of them less fit.
+It is that of the tools together (noisy-or; Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988, 4.3.2):
+several like tools make each of them unlikely, and none of them less fit.
 """
 REFUSE_PEOPLE: Final = 0.55
 """The same where nothing is guessed: to a person a wrong plan is worse than none."""
