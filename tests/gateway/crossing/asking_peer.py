@@ -1,8 +1,9 @@
 """A stdio server of the handshake era that asks its clients, and serves many calls at a time.
 
 Tools: ``ask`` asks once; ``ask_twice`` asks twice without waiting in between; ``ask_late`` asks when the file
-named by its argument ``when`` is there; ``leave`` asks and goes on although it was cancelled; ``wait`` answers
-when a file is there; ``pid`` says which process this is.
+named by its argument ``when`` is there, and where it is refused makes the file ``refused`` and waits for ``after``;
+``leave`` asks and goes on although it was cancelled; ``wait`` answers when a file is there; ``pid`` says which
+process this is.
 """
 
 from __future__ import annotations
@@ -58,7 +59,13 @@ async def call(name: str, arguments: dict[str, Any]) -> str:
         asked.append(asyncio.ensure_future(ask(f"second of {who}")))
         return " and ".join(await asyncio.gather(*asked))
     if name in ("ask", "ask_late"):
-        return await ask(f"from {who}")
+        try:
+            return await ask(f"from {who}")
+        except PermissionError:
+            if "refused" in arguments:
+                Path(arguments["refused"]).touch()
+                await there(arguments["after"])
+            raise
     return f"{os.getpid()} {level}" if name == "pid" else "waited"
 
 

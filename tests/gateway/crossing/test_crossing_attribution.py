@@ -150,14 +150,20 @@ async def test_what_cannot_be_told_apart_is_refused_and_put_to_nobody(
 ) -> None:
     monkeypatch.setattr(attribution, "UNDECIDED", 2.0)
     async with running_gateway([asking(maxConnections=1)]) as running:
-        go = tmp_path / "go"
-        calls = [
-            asyncio.create_task(tool(running, "ask_late", who=who, began=str(tmp_path / who), when=str(go)))
-            for who in ("A", "B")
-        ]
-        await file(tmp_path / "A")
-        await file(tmp_path / "B")
+        go, after = tmp_path / "go", tmp_path / "after"
+
+        def late(who: str) -> asyncio.Task[Any]:
+            files = {"began": who, "when": "go", "refused": f"{who} refused", "after": "after"}
+            paths = {name: str(tmp_path / path) for name, path in files.items()}
+            return asyncio.create_task(tool(running, "ask_late", who=who, **paths))
+
+        calls = [late("A"), late("B")]
+        for who in ("A", "B"):
+            await file(tmp_path / who)
         go.touch()
+        for who in ("A", "B"):  # a call that had ended could not be the one that the other's question came of
+            await file(tmp_path / f"{who} refused")
+        after.touch()
         for error in await asyncio.gather(*calls):
             assert "calls of 2 clients are in flight" in error["message"]
         assert running.pending() == 0
